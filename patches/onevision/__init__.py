@@ -1,0 +1,1 @@
+"""TAM on the LlavaOnevision classes of transformers."""

@@ -1,0 +1,86 @@
+"""VisualBudget: how many frames a question buys, and how finely each is kept; and its token arithmetic (App. D.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tam_plugin.errors import InputError
+from tam_plugin.taxonomy import TaskType
+
+SIGLIP_GRID = 27
+"""Patches a side of SigLIP-so400m-patch14-384: floor(384 / 14)."""
+
+NEWLINE_POSITIONS = ("grid", "frame", "one_token", "no_token")
+"""The hosts' ``mm_newline_position``: a newline token a row, a frame, a video, or none."""
+
+
+def pooled_side(stride: int, grid: int = SIGLIP_GRID) -> int:
+    """Tokens a side after bilinear pooling: ``ceil(grid / stride)``."""
+    return math.ceil(grid / stride)
+
+
+def newline_tokens(num_frames: int, side: int, position: str) -> int:
+    """Newline tokens that a host adds to ``num_frames`` frames of ``side`` × ``side`` tokens.
+
+    Raises:
+        InputError: ``position`` is not one of :data:`NEWLINE_POSITIONS`.
+    """
+    counts = {"grid": num_frames * side, "frame": num_frames, "one_token": 1, "no_token": 0}
+    if position not in counts:
+        raise InputError(f"newline position {position!r}: expected one of {', '.join(NEWLINE_POSITIONS)}")
+    return counts[position]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualBudget:
+    """What one question buys.
+
+    Attributes:
+        num_frames: frames to sample, T.
+        pool_stride: bilinear pooling stride of each frame's patch grid.
+        tokens_per_frame: patch tokens a frame, ``ceil(grid / pool_stride)²``.
+        visual_tokens: tokens that the video takes of the LLM's context, newline tokens included.
+        task: the task type behind the decision; None for a fixed budget.
+        confidence: the Inductor's probability of ``task``; None for a fixed budget.
+        fallback: None, or why the plain rule was not followed.
+    """
+
+    num_frames: int
+    pool_stride: int
+    tokens_per_frame: int
+    visual_tokens: int
+    task: TaskType | None = None
+    confidence: float | None = None
+    fallback: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        num_frames: int,
+        pool_stride: int,
+        *,
+        grid: int = SIGLIP_GRID,
+        newline_position: str = "grid",
+        task: TaskType | None = None,
+        confidence: float | None = None,
+        fallback: str | None = None,
+    ) -> VisualBudget:
+        """A budget of ``num_frames`` at ``pool_stride`` with its tokens worked out.
+
+        Raises:
+            InputError: ``num_frames`` or ``pool_stride`` is not a whole number >= 1.
+        """
+        for name, value in (("num_frames", num_frames), ("pool_stride", pool_stride)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} = {value!r}: expected a whole number >= 1")
+        side = pooled_side(pool_stride, grid)
+        return cls(
+            num_frames=num_frames,
+            pool_stride=pool_stride,
+            tokens_per_frame=side * side,
+            visual_tokens=num_frames * side * side + newline_tokens(num_frames, side, newline_position),
+            task=task,
+            confidence=confidence,
+            fallback=fallback,
+        )

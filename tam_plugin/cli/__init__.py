@@ -1,0 +1,1 @@
+"""The command `tam`: one file a command."""

@@ -1,0 +1,175 @@
+"""The eight task types of the paper (Tab. 7), their sensitivity groups (App. A.2), and a distribution over them.
+
+This is the only place that knows names, order and definitions; everything else reads them from here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tam_plugin.errors import InputError
+
+
+class Sensitivity(str, enum.Enum):
+    """What a task type gains from: finer frames, more frames, or some of both (App. A.2)."""
+
+    RESOLUTION = "resolution"
+    BALANCED = "balanced"
+    FRAMES = "frames"
+
+
+class TaskType(enum.Enum):
+    """The eight video understanding task types, in the paper's order.
+
+    Each member's value is its 1-based index; ``label``, ``description`` and ``sensitivity`` say the rest.
+    """
+
+    STATIC_ATTRIBUTES = 1
+    ACTION_RECOGNITION = 2
+    FINE_GRAINED_ATTRIBUTES = 3
+    TEMPORAL_SEQUENCE = 4
+    SPATIAL_ORIENTATION = 5
+    SUMMARY = 6
+    REASONING = 7
+    OCR_CROSS_MODAL = 8
+
+    @property
+    def index(self) -> int:
+        """1-based index in paper order."""
+        return self.value
+
+    @property
+    def label(self) -> str:
+        """The paper's name of the task type."""
+        return _LABELS[self.value - 1]
+
+    @property
+    def description(self) -> str:
+        """What belongs to the task type, in one or two sentences."""
+        return _DESCRIPTIONS[self.value - 1]
+
+    @property
+    def sensitivity(self) -> Sensitivity:
+        """The sensitivity group that decides the kind of visual budget."""
+        return _SENSITIVITY[self.value - 1]
+
+    @classmethod
+    def from_label(cls, label: str | int) -> TaskType:
+        """Find a task type by its label, member name or 1-based index (case and ``-_`` are ignored).
+
+        Raises:
+            InputError: nothing matches; the message lists the labels.
+        """
+        key = _normalise(str(label))
+        for task in cls:
+            if key in (_normalise(task.label), _normalise(task.name), str(task.value)):
+                return task
+        raise InputError(f"unknown task type {label!r}; expected 1-8 or one of: {', '.join(_LABELS)}")
+
+
+def _normalise(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+_LABELS = (
+    "Static Attributes Recognition",
+    "Action Recognition",
+    "Fine-grained Attributes Recognition",
+    "Temporal Sequence Positioning",
+    "Spatial Orientation and Navigation",
+    "Summary and Generalization",
+    "Reasoning and Logic",
+    "OCR and Cross-modal Alignment",
+)
+
+_DESCRIPTIONS = (
+    "Static attributes of people or objects that can be seen at a glance (color, quantity, state, material) "
+    "and whether something is there, including finding and counting objects.",
+    "Dynamic events, actions and interactions, except facial expressions, and the way in which an action is done.",
+    "Attributes that take interpretation: poses, emotions, facial expressions and attitudes, often helped by "
+    "subtitles or dialogue.",
+    "Order and timing of events, causal order, durations, and how many times something happens within the video.",
+    "Positions, places, directions, spatial relations and routes through an environment.",
+    "The whole video in brief: narrative structure, themes, main topic, or advice that follows from its content.",
+    "Causes, motives, purposes, predictions, and relationships between people or things.",
+    "Text on the screen, and the alignment of what is seen with subtitles or speech.",
+)
+
+_SENSITIVITY = (
+    Sensitivity.RESOLUTION,
+    Sensitivity.BALANCED,
+    Sensitivity.BALANCED,
+    Sensitivity.FRAMES,
+    Sensitivity.RESOLUTION,
+    Sensitivity.FRAMES,
+    Sensitivity.BALANCED,
+    Sensitivity.RESOLUTION,
+)
+
+NUM_TASK_TYPES = len(TaskType)
+
+SHORT_VIDEO_MAX_S = 30.0
+"""Videos under this length are "short" in the paper's analysis (Sec. 4.6)."""
+LONG_VIDEO_MIN_S = 180.0
+"""Videos over this length are "long" in the paper's analysis (Sec. 4.6)."""
+
+
+def length_class(duration_s: float) -> str:
+    """``"short"`` (< 30 s), ``"medium"`` or ``"long"`` (> 180 s), as in the paper's routing analysis (Fig. 7)."""
+    if duration_s < SHORT_VIDEO_MAX_S:
+        return "short"
+    return "long" if duration_s > LONG_VIDEO_MIN_S else "medium"
+
+
+@dataclass(frozen=True)
+class TaskDistribution:
+    """Probabilities over task types: what the Inductor says of one query.
+
+    Attributes:
+        probabilities: one float per task type in paper order, each in [0, 1], summing to 1.
+
+    Raises:
+        InputError: wrong length, a value outside [0, 1], or a sum that is not 1 within 1e-3.
+    """
+
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(float(p) for p in self.probabilities)
+        if len(values) != NUM_TASK_TYPES:
+            raise InputError(f"a task distribution has {NUM_TASK_TYPES} probabilities, got {len(values)}")
+        if not all(math.isfinite(p) and 0.0 <= p <= 1.0 + 1e-6 for p in values):
+            raise InputError(f"task probabilities must lie in [0, 1], got {values}")
+        if abs(sum(values) - 1.0) > 1e-3:
+            raise InputError(f"task probabilities must sum to 1, got {sum(values):.4f}")
+        object.__setattr__(self, "probabilities", values)
+
+    @property
+    def task(self) -> TaskType:
+        """The most probable task type (the first one on a tie)."""
+        return TaskType(self.probabilities.index(max(self.probabilities)) + 1)
+
+    @property
+    def confidence(self) -> float:
+        """Probability of :attr:`task`."""
+        return max(self.probabilities)
+
+    @classmethod
+    def one_hot(cls, task: TaskType | str | int) -> TaskDistribution:
+        """The distribution that is certain of ``task`` (a member, label, or 1-based index)."""
+        member = task if isinstance(task, TaskType) else TaskType.from_label(task)
+        return cls(tuple(1.0 if t is member else 0.0 for t in TaskType))
+
+    @classmethod
+    def from_logits(cls, logits: Sequence[float]) -> TaskDistribution:
+        """Softmax of ``logits`` (one per task type), in float64."""
+        peak = max(logits)
+        weights = [math.exp(float(x) - peak) for x in logits]
+        return cls(tuple(w / sum(weights) for w in weights))
+
+    def as_dict(self) -> dict[str, float]:
+        """Label → probability, in paper order."""
+        return {task.label: p for task, p in zip(TaskType, self.probabilities, strict=True)}
