@@ -27,7 +27,23 @@ _EXPORTS = {
     "upcycle_vision_encoder": "tam_plugin.vision",
 }
 
-__all__ = [*_EXPORTS, "__version__"]
+__all__ = [
+    "BudgetPolicy",
+    "Inductor",
+    "SampledVideo",
+    "Sensitivity",
+    "TamConfig",
+    "TamError",
+    "TaskDistribution",
+    "TaskType",
+    "VideoInfo",
+    "VisualBudget",
+    "__version__",
+    "plan",
+    "probe_video",
+    "sample_frames",
+    "upcycle_vision_encoder",
+]
 
 if TYPE_CHECKING:
     from tam_plugin.budget import BudgetPolicy, VisualBudget

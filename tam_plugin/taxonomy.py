@@ -124,6 +124,19 @@ def length_class(duration_s: float) -> str:
     return "long" if duration_s > LONG_VIDEO_MIN_S else "medium"
 
 
+def check_duration_s(duration_s: float | None) -> None:
+    """Refuse a duration that no video has.
+
+    Raises:
+        InputError: ``duration_s`` is 0, negative, NaN or infinite (None means "not known" and passes).
+    """
+    if duration_s is None:
+        return
+    number = isinstance(duration_s, (int, float)) and not isinstance(duration_s, bool)
+    if not number or not math.isfinite(duration_s) or duration_s <= 0:
+        raise InputError(f"duration_s = {duration_s!r}: expected seconds > 0, or None if it is not known")
+
+
 @dataclass(frozen=True)
 class TaskDistribution:
     """Probabilities over task types: what the Inductor says of one query.

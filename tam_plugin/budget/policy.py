@@ -1,0 +1,251 @@
+"""BudgetPolicy: task distribution × duration → visual budget (Sec. 3.2, App. A.2; fallbacks of Sec. 4.4).
+
+Routing is by task type and length, not by a fixed table of eight combinations: frames follow curves over
+the duration, and the resolution is what the context leaves for that many frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.budget.rules import (
+    Context,
+    Fallback,
+    GroupRule,
+    Reader,
+    read_context,
+    read_fallback,
+    read_group,
+    read_tasks,
+)
+from tam_plugin.budget.visual_budget import SIGLIP_GRID, VisualBudget, pooled_side
+from tam_plugin.config import load_yaml
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.taxonomy import TaskDistribution, TaskType, check_duration_s
+
+POLICY_VERSION = 1
+DEFAULT_POLICY = Path(__file__).with_name("default_policy.yaml")
+MODES = ("hard", "soft")
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Frames and stride of one decision, with the reason when the context cut the frames."""
+
+    num_frames: int
+    stride: int
+    cut: str | None = None
+
+
+class BudgetPolicy:
+    """Turns what the Inductor said, and the video's length, into a :class:`VisualBudget`.
+
+    Build one with :meth:`from_yaml`, :meth:`from_dict` or :meth:`fixed`.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str,
+        context: Context,
+        max_frames: int,
+        fallback: Fallback,
+        groups: dict[str, GroupRule],
+        tasks: dict[TaskType, str],
+        source: dict[str, Any],
+    ) -> None:
+        self.mode = mode
+        self.context = context
+        self.max_frames = max_frames
+        self.fallback = fallback
+        self.groups = groups
+        self.tasks = tasks
+        self._source = source
+        for name, rule in groups.items():
+            if context.capacity(rule.strides[-1]) < 1:
+                raise ConfigError(
+                    f"groups.{name}.strides = {list(rule.strides)}: not one frame fits the {context.visual_tokens} "
+                    f"visual tokens that context leaves; allow a coarser stride or raise max_context_tokens"
+                )
+
+    @classmethod
+    def from_yaml(cls, path: str | Path | None = None) -> BudgetPolicy:
+        """Read a policy file; None reads the default policy.
+
+        Raises:
+            ConfigError: the file cannot be read, or a field is missing, unknown or out of range.
+        """
+        return cls.from_dict(load_yaml(DEFAULT_POLICY if path is None else path, what="budget policy"))
+
+    @classmethod
+    def from_dict(cls, values: Any) -> BudgetPolicy:
+        """Build a policy from the mapping that the YAML file holds.
+
+        Raises:
+            ConfigError: a field is missing, unknown or out of range; the message names it.
+        """
+        names = {"version", "mode", "context", "grid", "max_frames", "fallback", "groups", "tasks"}
+        reader = Reader(values, "budget policy", names)
+        if reader.whole("version", 1) != POLICY_VERSION:
+            raise ConfigError(f"budget policy.version = {values['version']!r}: expected {POLICY_VERSION}")
+        raw_groups = values.get("groups")
+        if not isinstance(raw_groups, dict) or not raw_groups:
+            raise ConfigError(f"groups = {raw_groups!r}: expected a mapping of group name to rule")
+        groups = {str(name): read_group(rule, f"groups.{name}") for name, rule in raw_groups.items()}
+        try:
+            tasks = read_tasks(values.get("tasks") or {}, groups)
+        except InputError as error:
+            raise ConfigError(f"tasks: {error}") from error
+        return cls(
+            mode=reader.choice("mode", MODES),
+            context=read_context(values.get("context"), reader.whole("grid", 1)),
+            max_frames=reader.whole("max_frames", 1),
+            fallback=read_fallback(values.get("fallback")),
+            groups=groups,
+            tasks=tasks,
+            source=values,
+        )
+
+    @classmethod
+    def fixed(
+        cls, num_frames: int = 64, pool_stride: int = 2, *, grid: int = SIGLIP_GRID, newline_position: str = "grid"
+    ) -> FixedPolicy:
+        """The baseline: the same frames and stride for every question and every video."""
+        return FixedPolicy(num_frames, pool_stride, grid=grid, newline_position=newline_position)
+
+    @classmethod
+    def from_config(cls, policy: str | dict[str, Any] | None) -> BudgetPolicy:
+        """The policy that ``TamConfig.policy`` names: None, a path, or the mapping itself."""
+        return cls.from_dict(policy) if isinstance(policy, dict) else cls.from_yaml(policy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mapping that this policy was built from; a checkpoint stores it."""
+        return self._source
+
+    def for_host(self, **changes: Any) -> BudgetPolicy:
+        """A copy for a host whose context or layout differs.
+
+        Args:
+            **changes: any of ``max_context_tokens``, ``max_output_tokens``, ``text_reserve_tokens``,
+                ``newline_position`` and ``grid``.
+
+        Raises:
+            ConfigError: a value is out of range, or not one frame fits.
+        """
+        values = dict(self._source, context=dict(self._source["context"]))
+        for name, value in changes.items():
+            (values if name == "grid" else values["context"])[name] = value
+        return type(self).from_dict(values)
+
+    def budget(
+        self, distribution: TaskDistribution, duration_s: float | None, *, video_frames: int | None = None
+    ) -> VisualBudget:
+        """Decide frames and stride.
+
+        Args:
+            distribution: what the Inductor says of the question.
+            duration_s: length of the video in seconds; None if it is not known.
+            video_frames: frames that the video holds, if known; the budget never exceeds them.
+
+        Raises:
+            InputError: ``duration_s`` is 0, negative or not finite, or ``video_frames`` is under 1.
+        """
+        check_duration_s(duration_s)
+        if video_frames is not None and video_frames < 1:
+            raise InputError(f"video_frames = {video_frames!r}: expected a whole number >= 1, or None")
+        planned_s, reasons = self._planned_duration(duration_s)
+        soft = self.mode == "soft"
+        if distribution.confidence < self.fallback.min_confidence:
+            reasons.append(
+                f"confidence {distribution.confidence:.2f} is under {self.fallback.min_confidence:g}: "
+                "expectation over all task types taken"
+            )
+            soft = True
+        most = min(self.max_frames, self._available_frames(duration_s, video_frames))
+        choice = self._expected(distribution, planned_s, most) if soft else self._of(distribution.task, planned_s, most)
+        if choice.cut:
+            reasons.append(choice.cut)
+        return VisualBudget.of(
+            choice.num_frames,
+            choice.stride,
+            grid=self.context.grid,
+            newline_position=self.context.newline_position,
+            task=distribution.task,
+            confidence=distribution.confidence,
+            fallback="; ".join(reasons) or None,
+        )
+
+    def _planned_duration(self, duration_s: float | None) -> tuple[float, list[str]]:
+        rule = self.fallback
+        if duration_s is None:
+            return rule.unknown_duration_s, [f"duration is not known: planned for {rule.unknown_duration_s:g} s"]
+        planned_s = min(max(duration_s, rule.shortest_s), rule.longest_s)
+        if planned_s == duration_s:
+            return planned_s, []
+        side = "under" if duration_s < planned_s else "over"
+        return planned_s, [f"duration {duration_s:g} s is {side} {planned_s:g} s: planned for {planned_s:g} s"]
+
+    def _available_frames(self, duration_s: float | None, video_frames: int | None) -> int:
+        if video_frames is not None:
+            return video_frames
+        if duration_s is None:
+            return self.max_frames
+        return max(1, math.floor(duration_s * self.fallback.assumed_fps))
+
+    def _of(self, task: TaskType, duration_s: float, most: int) -> _Choice:
+        rule = self.groups[self.tasks[task]]
+        return self._fit(min(rule.frames(duration_s), most), rule.strides)
+
+    def _expected(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
+        """Expected frames, and the stride whose grid side is nearest to the expected one and fits."""
+        choices = [self._of(task, duration_s, most) for task in TaskType]
+        weighted = list(zip(distribution.probabilities, choices, strict=True))
+        frames = max(1, math.floor(sum(p * c.num_frames for p, c in weighted) + 0.5))
+        side = sum(p * pooled_side(c.stride, self.context.grid) for p, c in weighted)
+        strides = sorted({s for group in self.tasks.values() for s in self.groups[group].strides})
+        nearest = min(strides, key=lambda s: (abs(pooled_side(s, self.context.grid) - side), -s))
+        return self._fit(frames, tuple(s for s in strides if s >= nearest))
+
+    def _fit(self, num_frames: int, strides: tuple[int, ...]) -> _Choice:
+        """Frames first: the finest stride at which they fit; fewer frames only if they fit at none."""
+        for stride in strides:
+            if num_frames <= self.context.capacity(stride):
+                return _Choice(num_frames, stride)
+        fits = self.context.capacity(strides[-1])
+        cut = (
+            f"{num_frames} frames do not fit {self.context.visual_tokens} tokens at stride {strides[-1]}: {fits} taken"
+        )
+        return _Choice(fits, strides[-1], cut)
+
+
+class FixedPolicy:
+    """The same budget always, behind the interface of :class:`BudgetPolicy` (the hosts' own behaviour)."""
+
+    def __init__(self, num_frames: int, pool_stride: int, *, grid: int, newline_position: str) -> None:
+        self._budget = VisualBudget.of(num_frames, pool_stride, grid=grid, newline_position=newline_position)
+        self._layout: dict[str, Any] = {"grid": grid, "newline_position": newline_position}
+
+    def for_host(self, **changes: Any) -> FixedPolicy:
+        """A copy for another grid or newline layout; context limits do not change a fixed budget."""
+        layout = {name: changes.get(name, value) for name, value in self._layout.items()}
+        return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **layout)
+
+    def budget(
+        self,
+        distribution: TaskDistribution | None = None,
+        duration_s: float | None = None,
+        *,
+        video_frames: int | None = None,
+    ) -> VisualBudget:
+        """The fixed budget; ``distribution`` only labels it, ``video_frames`` bounds it."""
+        check_duration_s(duration_s)
+        budget = self._budget
+        if video_frames is not None and video_frames < budget.num_frames:
+            budget = VisualBudget.of(max(1, video_frames), budget.pool_stride, **self._layout)
+        if distribution is None:
+            return budget
+        return dataclasses.replace(budget, task=distribution.task, confidence=distribution.confidence)

@@ -1,0 +1,198 @@
+"""The policy's data: frame rules per group, context arithmetic, and the checks that a YAML file must pass."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tam_plugin.budget.visual_budget import NEWLINE_POSITIONS, newline_tokens, pooled_side
+from tam_plugin.errors import ConfigError
+from tam_plugin.taxonomy import TaskType
+
+Curve = tuple[tuple[float, float], ...]
+"""Points ``(duration_s, frames)``, ascending in both."""
+
+
+def interpolate(curve: Curve, duration_s: float) -> float:
+    """Value of ``curve`` at ``duration_s``: straight lines between its points, constant outside."""
+    at = bisect.bisect_right([x for x, _ in curve], duration_s)
+    if at == 0:
+        return curve[0][1]
+    if at == len(curve):
+        return curve[-1][1]
+    (x0, y0), (x1, y1) = curve[at - 1], curve[at]
+    return y0 + (y1 - y0) * (duration_s - x0) / (x1 - x0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRule:
+    """What one sensitivity group asks for.
+
+    Attributes:
+        frames_per_second: target sampling rate.
+        strides: pooling strides it may take, ascending (finest first).
+        min_frames: lower bound as a curve over duration.
+        max_frames: upper bound as a curve over duration.
+    """
+
+    frames_per_second: float
+    strides: tuple[int, ...]
+    min_frames: Curve
+    max_frames: Curve
+
+    def frames(self, duration_s: float) -> int:
+        """Frames asked for at ``duration_s``; non-decreasing in it because all three terms are."""
+        wanted = min(self.frames_per_second * duration_s, interpolate(self.max_frames, duration_s))
+        return max(1, math.floor(max(wanted, interpolate(self.min_frames, duration_s)) + 0.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The LLM's context, and what of it the video may take (Tab. 8)."""
+
+    max_context_tokens: int
+    max_output_tokens: int
+    text_reserve_tokens: int
+    newline_position: str
+    grid: int
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens left for the video: max context − max output − text reserve."""
+        return self.max_context_tokens - self.max_output_tokens - self.text_reserve_tokens
+
+    def tokens(self, num_frames: int, stride: int) -> int:
+        """Tokens of ``num_frames`` frames at ``stride``, newline tokens included."""
+        side = pooled_side(stride, self.grid)
+        return num_frames * side * side + newline_tokens(num_frames, side, self.newline_position)
+
+    def capacity(self, stride: int) -> int:
+        """Most frames that fit at ``stride``."""
+        fixed = self.tokens(0, stride)
+        return max(0, (self.visual_tokens - fixed) // (self.tokens(1, stride) - fixed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """When the plain rule is not followed, and what is done instead (Sec. 4.4)."""
+
+    min_confidence: float
+    unknown_duration_s: float
+    shortest_s: float
+    longest_s: float
+    assumed_fps: float
+
+
+class Reader:
+    """Reads typed fields out of a mapping; every refusal names the field, its value and what was expected."""
+
+    def __init__(self, values: Any, where: str, fields: set[str]) -> None:
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where} = {values!r}: expected a mapping")
+        for key in values:
+            if key not in fields:
+                raise ConfigError(f"{where}: unknown field {key!r}; expected one of {', '.join(sorted(fields))}")
+        self.values, self.where = values, where
+
+    def _get(self, name: str, ok: Callable[[Any], bool], expected: str) -> Any:
+        if name not in self.values:
+            raise ConfigError(f"{self.where}.{name} is missing: expected {expected}")
+        value = self.values[name]
+        if not ok(value):
+            raise ConfigError(f"{self.where}.{name} = {value!r}: expected {expected}")
+        return value
+
+    def whole(self, name: str, low: int) -> int:
+        return self._get(name, lambda v: _is_whole(v) and v >= low, f"a whole number >= {low}")
+
+    def number(self, name: str, low: float, high: float = math.inf) -> float:
+        span = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number >= {low:g}"
+        return float(self._get(name, lambda v: _is_number(v) and low <= v <= high, span))
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        return self._get(name, lambda v: v in choices, "one of " + ", ".join(choices))
+
+    def strides(self, name: str) -> tuple[int, ...]:
+        def ok(v: Any) -> bool:
+            return isinstance(v, list) and bool(v) and all(_is_whole(s) and s >= 1 for s in v) and v == sorted(set(v))
+
+        return tuple(self._get(name, ok, "ascending whole numbers >= 1, such as [1, 2]"))
+
+    def curve(self, name: str) -> Curve:
+        def ok(v: Any) -> bool:
+            if not isinstance(v, list) or not v:
+                return False
+            if not all(isinstance(p, list) and len(p) == 2 and all(map(_is_number, p)) for p in v):
+                return False
+            xs, ys = [p[0] for p in v], [p[1] for p in v]
+            return xs[0] >= 0 and ys[0] >= 1 and xs == sorted(set(xs)) and ys == sorted(ys)
+
+        points = self._get(name, ok, "points [duration_s, frames], durations ascending and frames (>= 1) never falling")
+        return tuple((float(x), float(y)) for x, y in points)
+
+
+def read_group(values: Any, where: str) -> GroupRule:
+    """A :class:`GroupRule` from its mapping; refuses a minimum above the maximum at any duration."""
+    reader = Reader(values, where, {"frames_per_second", "strides", "min_frames", "max_frames"})
+    rule = GroupRule(
+        frames_per_second=reader.number("frames_per_second", 0.0),
+        strides=reader.strides("strides"),
+        min_frames=reader.curve("min_frames"),
+        max_frames=reader.curve("max_frames"),
+    )
+    for x, _ in rule.min_frames + rule.max_frames:
+        low, high = interpolate(rule.min_frames, x), interpolate(rule.max_frames, x)
+        if low > high:
+            raise ConfigError(f"{where}: min_frames is {low:g} at {x:g} s, above max_frames, {high:g}")
+    return rule
+
+
+def read_context(values: Any, grid: int) -> Context:
+    """A :class:`Context` from its mapping."""
+    reader = Reader(
+        values, "context", {"max_context_tokens", "max_output_tokens", "text_reserve_tokens", "newline_position"}
+    )
+    return Context(
+        max_context_tokens=reader.whole("max_context_tokens", 1),
+        max_output_tokens=reader.whole("max_output_tokens", 0),
+        text_reserve_tokens=reader.whole("text_reserve_tokens", 0),
+        newline_position=reader.choice("newline_position", NEWLINE_POSITIONS),
+        grid=grid,
+    )
+
+
+def read_fallback(values: Any) -> Fallback:
+    """A :class:`Fallback` from its mapping."""
+    names = {"min_confidence", "unknown_duration_s", "shortest_s", "longest_s", "assumed_fps"}
+    reader = Reader(values, "fallback", names)
+    shortest_s = reader.number("shortest_s", 0.0)
+    return Fallback(
+        min_confidence=reader.number("min_confidence", 0.0, 1.0),
+        unknown_duration_s=reader.number("unknown_duration_s", 0.1),
+        shortest_s=shortest_s,
+        longest_s=reader.number("longest_s", shortest_s),
+        assumed_fps=reader.number("assumed_fps", 0.1),
+    )
+
+
+def read_tasks(values: Any, groups: dict[str, GroupRule]) -> dict[TaskType, str]:
+    """Group name of every task type: the mapping's, else that of the task's sensitivity."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"tasks = {values!r}: expected a mapping of task label to group name")
+    given = {TaskType.from_label(label): group for label, group in values.items()}
+    by_task = {task: given.get(task, task.sensitivity.value) for task in TaskType}
+    for task, group in by_task.items():
+        if group not in groups:
+            raise ConfigError(f"task {task.label!r} needs group {group!r}; groups holds {', '.join(groups)}")
+    return by_task
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
