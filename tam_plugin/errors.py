@@ -22,6 +22,10 @@ class MissingDependencyError(TamError, ImportError):
     """An optional package is needed for what was asked; the message names it and how to install it."""
 
 
+class TamNotice(UserWarning):
+    """Something was done differently from what was asked, and says so (a truncated query, a fallback)."""
+
+
 def require(module: str, *, needed_for: str, extra: str | None = None):
     """Import and return ``module``, or raise :class:`MissingDependencyError` that says how to get it.
 

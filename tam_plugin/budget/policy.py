@@ -6,12 +6,12 @@ the duration, and the resolution is what the context leaves for that many frames
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.budget.fixed import FixedPolicy
 from tam_plugin.budget.rules import (
     Context,
     Fallback,
@@ -22,8 +22,8 @@ from tam_plugin.budget.rules import (
     read_group,
     read_tasks,
 )
-from tam_plugin.budget.visual_budget import SIGLIP_GRID, VisualBudget, pooled_side
-from tam_plugin.config import load_yaml
+from tam_plugin.budget.visual_budget import VisualBudget
+from tam_plugin.config import POOL_MODES, load_yaml
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.taxonomy import TaskDistribution, TaskType, check_duration_s
 
@@ -88,7 +88,7 @@ class BudgetPolicy:
         Raises:
             ConfigError: a field is missing, unknown or out of range; the message names it.
         """
-        names = {"version", "mode", "context", "grid", "max_frames", "fallback", "groups", "tasks"}
+        names = {"version", "mode", "context", "grid", "pool_mode", "max_frames", "fallback", "groups", "tasks"}
         reader = Reader(values, "budget policy", names)
         if reader.whole("version", 1) != POLICY_VERSION:
             raise ConfigError(f"budget policy.version = {values['version']!r}: expected {POLICY_VERSION}")
@@ -102,7 +102,9 @@ class BudgetPolicy:
             raise ConfigError(f"tasks: {error}") from error
         return cls(
             mode=reader.choice("mode", MODES),
-            context=read_context(values.get("context"), reader.whole("grid", 1)),
+            context=read_context(
+                values.get("context"), reader.whole("grid", 1), reader.choice("pool_mode", POOL_MODES)
+            ),
             max_frames=reader.whole("max_frames", 1),
             fallback=read_fallback(values.get("fallback")),
             groups=groups,
@@ -111,11 +113,15 @@ class BudgetPolicy:
         )
 
     @classmethod
-    def fixed(
-        cls, num_frames: int = 64, pool_stride: int = 2, *, grid: int = SIGLIP_GRID, newline_position: str = "grid"
-    ) -> FixedPolicy:
-        """The baseline: the same frames and stride for every question and every video."""
-        return FixedPolicy(num_frames, pool_stride, grid=grid, newline_position=newline_position)
+    def fixed(cls, num_frames: int = 64, pool_stride: int = 2, **layout: Any) -> FixedPolicy:
+        """The baseline: the same frames and stride for every question and every video.
+
+        Args:
+            num_frames: frames of every video, at most.
+            pool_stride: pooling stride of every frame.
+            **layout: ``grid``, ``pool_mode`` and ``newline_position``, as :meth:`VisualBudget.of` takes them.
+        """
+        return FixedPolicy(num_frames, pool_stride, **layout)
 
     @classmethod
     def from_config(cls, policy: str | dict[str, Any] | None) -> BudgetPolicy:
@@ -131,14 +137,14 @@ class BudgetPolicy:
 
         Args:
             **changes: any of ``max_context_tokens``, ``max_output_tokens``, ``text_reserve_tokens``,
-                ``newline_position`` and ``grid``.
+                ``newline_position``, ``grid`` and ``pool_mode``.
 
         Raises:
             ConfigError: a value is out of range, or not one frame fits.
         """
         values = dict(self._source, context=dict(self._source["context"]))
         for name, value in changes.items():
-            (values if name == "grid" else values["context"])[name] = value
+            (values if name in ("grid", "pool_mode") else values["context"])[name] = value
         return type(self).from_dict(values)
 
     def budget(
@@ -173,6 +179,7 @@ class BudgetPolicy:
             choice.num_frames,
             choice.stride,
             grid=self.context.grid,
+            pool_mode=self.context.pool_mode,
             newline_position=self.context.newline_position,
             task=distribution.task,
             confidence=distribution.confidence,
@@ -205,9 +212,9 @@ class BudgetPolicy:
         choices = [self._of(task, duration_s, most) for task in TaskType]
         weighted = list(zip(distribution.probabilities, choices, strict=True))
         frames = max(1, math.floor(sum(p * c.num_frames for p, c in weighted) + 0.5))
-        side = sum(p * pooled_side(c.stride, self.context.grid) for p, c in weighted)
+        side = sum(p * self.context.side(c.stride) for p, c in weighted)
         strides = sorted({s for group in self.tasks.values() for s in self.groups[group].strides})
-        nearest = min(strides, key=lambda s: (abs(pooled_side(s, self.context.grid) - side), -s))
+        nearest = min(strides, key=lambda s: (abs(self.context.side(s) - side), -s))
         return self._fit(frames, tuple(s for s in strides if s >= nearest))
 
     def _fit(self, num_frames: int, strides: tuple[int, ...]) -> _Choice:
@@ -220,32 +227,3 @@ class BudgetPolicy:
             f"{num_frames} frames do not fit {self.context.visual_tokens} tokens at stride {strides[-1]}: {fits} taken"
         )
         return _Choice(fits, strides[-1], cut)
-
-
-class FixedPolicy:
-    """The same budget always, behind the interface of :class:`BudgetPolicy` (the hosts' own behaviour)."""
-
-    def __init__(self, num_frames: int, pool_stride: int, *, grid: int, newline_position: str) -> None:
-        self._budget = VisualBudget.of(num_frames, pool_stride, grid=grid, newline_position=newline_position)
-        self._layout: dict[str, Any] = {"grid": grid, "newline_position": newline_position}
-
-    def for_host(self, **changes: Any) -> FixedPolicy:
-        """A copy for another grid or newline layout; context limits do not change a fixed budget."""
-        layout = {name: changes.get(name, value) for name, value in self._layout.items()}
-        return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **layout)
-
-    def budget(
-        self,
-        distribution: TaskDistribution | None = None,
-        duration_s: float | None = None,
-        *,
-        video_frames: int | None = None,
-    ) -> VisualBudget:
-        """The fixed budget; ``distribution`` only labels it, ``video_frames`` bounds it."""
-        check_duration_s(duration_s)
-        budget = self._budget
-        if video_frames is not None and video_frames < budget.num_frames:
-            budget = VisualBudget.of(max(1, video_frames), budget.pool_stride, **self._layout)
-        if distribution is None:
-            return budget
-        return dataclasses.replace(budget, task=distribution.task, confidence=distribution.confidence)

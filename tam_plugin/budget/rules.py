@@ -58,21 +58,27 @@ class Context:
     text_reserve_tokens: int
     newline_position: str
     grid: int
+    pool_mode: str
 
     @property
     def visual_tokens(self) -> int:
         """Tokens left for the video: max context − max output − text reserve."""
         return self.max_context_tokens - self.max_output_tokens - self.text_reserve_tokens
 
+    def side(self, stride: int) -> int:
+        """Tokens a side of a frame at ``stride``."""
+        return pooled_side(stride, self.grid, self.pool_mode)
+
     def tokens(self, num_frames: int, stride: int) -> int:
         """Tokens of ``num_frames`` frames at ``stride``, newline tokens included."""
-        side = pooled_side(stride, self.grid)
+        side = self.side(stride)
         return num_frames * side * side + newline_tokens(num_frames, side, self.newline_position)
 
     def capacity(self, stride: int) -> int:
         """Most frames that fit at ``stride``."""
         fixed = self.tokens(0, stride)
-        return max(0, (self.visual_tokens - fixed) // (self.tokens(1, stride) - fixed))
+        per_frame = self.tokens(1, stride) - fixed
+        return max(0, (self.visual_tokens - fixed) // per_frame) if per_frame else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +156,7 @@ def read_group(values: Any, where: str) -> GroupRule:
     return rule
 
 
-def read_context(values: Any, grid: int) -> Context:
+def read_context(values: Any, grid: int, pool_mode: str) -> Context:
     """A :class:`Context` from its mapping."""
     reader = Reader(
         values, "context", {"max_context_tokens", "max_output_tokens", "text_reserve_tokens", "newline_position"}
@@ -161,6 +167,7 @@ def read_context(values: Any, grid: int) -> Context:
         text_reserve_tokens=reader.whole("text_reserve_tokens", 0),
         newline_position=reader.choice("newline_position", NEWLINE_POSITIONS),
         grid=grid,
+        pool_mode=pool_mode,
     )
 
 

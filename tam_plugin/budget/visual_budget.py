@@ -15,9 +15,9 @@ NEWLINE_POSITIONS = ("grid", "frame", "one_token", "no_token")
 """The hosts' ``mm_newline_position``: a newline token a row, a frame, a video, or none."""
 
 
-def pooled_side(stride: int, grid: int = SIGLIP_GRID) -> int:
-    """Tokens a side after bilinear pooling: ``ceil(grid / stride)``."""
-    return math.ceil(grid / stride)
+def pooled_side(stride: int, grid: int = SIGLIP_GRID, pool_mode: str = "bilinear") -> int:
+    """Tokens a side after pooling: ``ceil(grid / stride)`` if bilinear, the floor for ``average`` and ``max``."""
+    return math.ceil(grid / stride) if pool_mode == "bilinear" else grid // stride
 
 
 def newline_tokens(num_frames: int, side: int, position: str) -> int:
@@ -39,7 +39,7 @@ class VisualBudget:
     Attributes:
         num_frames: frames to sample, T.
         pool_stride: bilinear pooling stride of each frame's patch grid.
-        tokens_per_frame: patch tokens a frame, ``ceil(grid / pool_stride)²``.
+        tokens_per_frame: patch tokens a frame, the square of :func:`pooled_side`.
         visual_tokens: tokens that the video takes of the LLM's context, newline tokens included.
         task: the task type behind the decision; None for a fixed budget.
         confidence: the Inductor's probability of ``task``; None for a fixed budget.
@@ -61,6 +61,7 @@ class VisualBudget:
         pool_stride: int,
         *,
         grid: int = SIGLIP_GRID,
+        pool_mode: str = "bilinear",
         newline_position: str = "grid",
         task: TaskType | None = None,
         confidence: float | None = None,
@@ -74,7 +75,7 @@ class VisualBudget:
         for name, value in (("num_frames", num_frames), ("pool_stride", pool_stride)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} = {value!r}: expected a whole number >= 1")
-        side = pooled_side(pool_stride, grid)
+        side = pooled_side(pool_stride, grid, pool_mode)
         return cls(
             num_frames=num_frames,
             pool_stride=pool_stride,

@@ -131,6 +131,13 @@ def test_fixed_policy_is_the_hosts_default_in_every_layout(position, extra):
     assert fixed.for_host(newline_position="no_token").budget().visual_tokens == 64 * 196
 
 
+@given(TASKS, DURATIONS_S)
+def test_average_pooling_rounds_the_grid_down(task, duration_s):
+    found = budget(task, duration_s, policy=POLICY.for_host(pool_mode="average", newline_position="no_token"))
+    assert found.tokens_per_frame == {1: 729, 2: 169, 3: 81, 4: 36}[found.pool_stride]
+    assert found.visual_tokens == found.num_frames * found.tokens_per_frame <= VISUAL_LIMIT
+
+
 def test_fixed_policy_has_the_same_interface():
     found = BudgetPolicy.fixed(32, 1).budget(TaskDistribution.one_hot(8), 5.0, video_frames=10)
     assert (found.num_frames, found.tokens_per_frame, found.task) == (10, 729, TaskType.OCR_CROSS_MODAL)
@@ -144,8 +151,9 @@ def test_impossible_durations_are_refused(bad):
 
 
 def test_video_without_frames_is_refused():
-    with pytest.raises(InputError, match="video_frames = 0"):
-        budget(1, 10.0, video_frames=0)
+    for policy in (POLICY, BudgetPolicy.fixed()):
+        with pytest.raises(InputError, match="video_frames = 0"):
+            budget(1, 10.0, policy=policy, video_frames=0)
 
 
 def changed(**paths):

@@ -1,0 +1,55 @@
+# Two commands are enough on a fresh machine: `make demo` and `make test`.
+# PYTHON, VENV, PIP_ARGS and TRANSFORMERS can be set on the command line.
+PYTHON       ?= python3
+VENV         ?= .venv
+PIP_ARGS     ?=
+TRANSFORMERS ?=
+BIN          := $(VENV)/bin
+SAMPLE       := tam_plugin/assets/sample.mp4
+QUERY        ?= What word is written on the sign at the start?
+
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage lint format bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: setup.cfg constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: setup.cfg constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test]' \
+	    $(if $(TRANSFORMERS),&& $(BIN)/python -m pip install $(PIP_ARGS) transformers==$(TRANSFORMERS))
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.dev: $(VENV)/.test
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+demo: $(VENV)/.core  ## ask a question about the sample clip; writes demo/contact_sheet.png
+	@mkdir -p demo
+	$(BIN)/tam ask $(SAMPLE) --query "$(QUERY)" --contact-sheet demo/contact_sheet.png
+
+test: $(VENV)/.test  ## run the tests (make test TRANSFORMERS=4.57.6 VENV=.venv-4.57 for another host version)
+	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.test  ## run the tests and print the coverage of every file
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+lint: $(VENV)/.dev  ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(VENV)/.dev  ## rewrite to the project's style
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/.test  ## every benchmark, as ratios against the hosts' way
+	@for b in video preprocess tower inductor; do echo "== $$b"; $(BIN)/tam bench $$b || exit 1; done
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

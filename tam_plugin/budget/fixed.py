@@ -1,0 +1,45 @@
+"""The baseline behind the policy's interface: one budget for every question and every video."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tam_plugin.budget.visual_budget import VisualBudget
+from tam_plugin.errors import InputError
+from tam_plugin.taxonomy import TaskDistribution, check_duration_s
+
+
+class FixedPolicy:
+    """The same budget always, behind the interface of :class:`BudgetPolicy` (the hosts' own behaviour)."""
+
+    def __init__(self, num_frames: int, pool_stride: int, **layout: Any) -> None:
+        self._budget = VisualBudget.of(num_frames, pool_stride, **layout)
+        self._layout = layout
+
+    def for_host(self, **changes: Any) -> FixedPolicy:
+        """A copy for another grid, pooling mode or newline layout; a context length does not change it."""
+        layout = {name: changes[name] for name in ("grid", "pool_mode", "newline_position") if name in changes}
+        return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **{**self._layout, **layout})
+
+    def budget(
+        self,
+        distribution: TaskDistribution | None = None,
+        duration_s: float | None = None,
+        *,
+        video_frames: int | None = None,
+    ) -> VisualBudget:
+        """The fixed budget; ``distribution`` only labels it, ``video_frames`` bounds it.
+
+        Raises:
+            InputError: ``duration_s`` is 0, negative or not finite, or ``video_frames`` is under 1.
+        """
+        check_duration_s(duration_s)
+        if video_frames is not None and video_frames < 1:
+            raise InputError(f"video_frames = {video_frames!r}: expected a whole number >= 1, or None")
+        budget = self._budget
+        if video_frames is not None and video_frames < budget.num_frames:
+            budget = VisualBudget.of(video_frames, budget.pool_stride, **self._layout)
+        if distribution is None:
+            return budget
+        return dataclasses.replace(budget, task=distribution.task, confidence=distribution.confidence)

@@ -1,0 +1,95 @@
+"""What several commands share: the video-and-question arguments, and the decision they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+    from tam_plugin.taxonomy import TaskDistribution
+    from tam_plugin.video import SampledVideo, VideoInfo
+
+
+def add_question_arguments(parser: argparse.ArgumentParser) -> None:
+    """``VIDEO --query Q`` and what tunes the decision."""
+    parser.add_argument("video", metavar="VIDEO", help="a video file, or a directory of images in natural order")
+    parser.add_argument("--query", required=True, metavar="Q", help="the question; - reads it from standard input")
+    parser.add_argument("--options", nargs="+", metavar="TEXT", help="answer options of a multiple-choice question")
+    parser.add_argument("--policy", metavar="FILE", help="budget policy YAML (default: the one that ships)")
+    parser.add_argument("--inductor", metavar="PATH", help="Inductor checkpoint (default: the embedded one)")
+    parser.add_argument("--backend", default="auto", help="video reader: auto, av, decord, torchcodec (default: auto)")
+    parser.add_argument("--snap-to-keyframes", action="store_true", help="take near keyframes: faster, true times kept")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def read_query(args: argparse.Namespace) -> str:
+    """The question, from the command line or from standard input."""
+    return sys.stdin.read() if args.query == "-" else args.query
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the question and the video's length lead to."""
+
+    query: str
+    info: VideoInfo
+    distribution: TaskDistribution
+    budget: VisualBudget
+
+
+def decide(args: argparse.Namespace, policy: BudgetPolicy | FixedPolicy | None = None) -> Decision:
+    """Probe the video, classify the question, and buy the frames.
+
+    Raises:
+        TamError: the video, the query, the policy or the Inductor cannot be used.
+    """
+    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.inductor import Inductor
+    from tam_plugin.video import probe_video
+
+    query = read_query(args)
+    policy = policy or BudgetPolicy.from_yaml(args.policy)
+    info = probe_video(args.video)
+    distribution = Inductor.from_pretrained(args.inductor).classify(
+        query, duration_s=info.duration_s, options=args.options
+    )
+    return Decision(
+        query, info, distribution, policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
+    )
+
+
+def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:
+    """The decision as plain values; ``num_frames`` and tokens are those of the frames really sampled."""
+    budget = decision.budget
+    return {
+        "task": decision.distribution.task.label,
+        "probabilities": decision.distribution.as_dict(),
+        "confidence": decision.distribution.confidence,
+        "duration_s": decision.info.duration_s,
+        "num_frames": budget.num_frames,
+        "pool_stride": budget.pool_stride,
+        "tokens_per_frame": budget.tokens_per_frame,
+        "visual_tokens": budget.visual_tokens,
+        "fallback": budget.fallback,
+        "timestamps_s": [round(float(t), 6) for t in video.timestamps_s],
+    }
+
+
+def describe(values: dict[str, Any]) -> str:
+    """The decision for people."""
+    times = values["timestamps_s"]
+    span = f"{times[0]:.2f} s" if len(times) == 1 else f"{times[0]:.2f} s to {times[-1]:.2f} s"
+    fallback = values["fallback"]
+    return "\n".join(
+        [
+            f"task        {values['task']} ({values['confidence']:.0%} sure)",
+            f"video       {values['duration_s']:.2f} s",
+            f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "
+            f"{values['tokens_per_frame']} tokens a frame, {values['visual_tokens']} in all",
+            f"frames at   {span}",
+            *([f"fallback    {fallback}"] if fallback else []),
+        ]
+    )

@@ -1,0 +1,66 @@
+"""``tam doctor``: what is installed, which hosts are found, and what that allows."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "av", "pillow", "pyyaml")
+EXTRAS = ("decord", "torchcodec", "accelerate", "peft", "deepspeed", "flash-attn", "lmms-eval", "gradio", "wandb")
+
+
+def add_parser(subparsers) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("doctor", help="versions, hosts found, video readers, and what works with them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    report = examine()
+    print(json.dumps(report) if args.json else describe(report))
+    return 0
+
+
+def examine() -> dict[str, Any]:
+    """Everything the report says, as plain values."""
+    import tam_plugin
+    from tam_plugin.patches import hosts
+    from tam_plugin.video import available_backends
+    from tam_plugin.vision import expert_backends
+
+    return {
+        "tam_plugin": tam_plugin.__version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "extras": {name: _version(name) for name in EXTRAS},
+        "hosts": [vars(host) for host in hosts()],
+        "video_readers": available_backends(),
+        "expert_backends": expert_backends(),
+    }
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"tam-plugin {report['tam_plugin']} on Python {report['python']}", "", "packages"]
+    lines += [f"  {name:<13} {version or 'MISSING'}" for name, version in report["packages"].items()]
+    lines += ["extras"]
+    lines += [f"  {name:<13} {version or 'not installed'}" for name, version in report["extras"].items()]
+    lines += ["hosts"]
+    lines += [f"  {h['name']:<13} {'ready' if h['ready'] else 'not usable'}: {h['detail']}" for h in report["hosts"]]
+    for title, key in (("video readers", "video_readers"), ("expert backends", "expert_backends")):
+        lines += [title]
+        lines += [f"  {name:<13} {state}" for name, state in report[key].items()]
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,31 @@
+"""``tam plan``: what a question buys of a video, before any language model runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tam_plugin.cli import common
+
+
+def add_parser(subparsers) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("plan", help="task type, visual budget and frames of a question about a video")
+    common.add_question_arguments(parser)
+    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames as one picture")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Decide, sample, print."""
+    from tam_plugin.video import contact_sheet, sample_frames
+
+    decision = common.decide(args)
+    video = sample_frames(args.video, decision.budget, backend=args.backend, snap_to_keyframes=args.snap_to_keyframes)
+    values = common.report(decision, video)
+    if args.contact_sheet:
+        contact_sheet(video, args.contact_sheet)
+    print(json.dumps(values) if args.json else common.describe(values))
+    if args.contact_sheet and not args.json:
+        print(f"sheet       {args.contact_sheet}")
+    return 0
