@@ -1,1 +1,54 @@
-"""Video file and budget → SampledVideo."""
+"""Video file and budget → SampledVideo: probing, frame index, readers, sampling, preprocessing, contact sheets.
+
+Nothing here imports PyAV, Pillow or torch before a function that needs it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_EXPORTS = {
+    "VideoInfo": "tam_plugin.video.info",
+    "SampledVideo": "tam_plugin.video.info",
+    "probe_video": "tam_plugin.video.probe",
+    "sample_frames": "tam_plugin.video.sampling",
+    "uniform_indices": "tam_plugin.video.indices",
+    "snap_indices": "tam_plugin.video.indices",
+    "available_backends": "tam_plugin.video.reader",
+    "preprocess_frames": "tam_plugin.video.preprocess",
+    "contact_sheet": "tam_plugin.video.sheet",
+}
+
+__all__ = [
+    "SampledVideo",
+    "VideoInfo",
+    "available_backends",
+    "contact_sheet",
+    "preprocess_frames",
+    "probe_video",
+    "sample_frames",
+    "snap_indices",
+    "uniform_indices",
+]
+
+if TYPE_CHECKING:
+    from tam_plugin.video.indices import snap_indices, uniform_indices
+    from tam_plugin.video.info import SampledVideo, VideoInfo
+    from tam_plugin.video.preprocess import preprocess_frames
+    from tam_plugin.video.probe import probe_video
+    from tam_plugin.video.reader import available_backends
+    from tam_plugin.video.sampling import sample_frames
+    from tam_plugin.video.sheet import contact_sheet
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

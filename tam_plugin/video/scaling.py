@@ -1,0 +1,45 @@
+"""Output sizes, and the settings of libav's scaler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tam_plugin.errors import InputError
+
+
+def output_size(size: int | tuple[int, int] | None, width: int, height: int) -> tuple[int, int]:
+    """(width, height) that frames of ``width`` × ``height`` come out at.
+
+    Each side is held to ``size`` by itself, whatever the aspect ratio, as the encoder's square resize would do anyway;
+    nothing is enlarged. So ``size=384`` gives exactly what a 384 × 384 encoder takes for every video that is not
+    smaller than that, and the frames need no second resize.
+
+    Args:
+        size: the most pixels of either side, or of (width, height) as displayed; None for the native size.
+        width: native, as displayed.
+        height: native, as displayed.
+
+    Raises:
+        InputError: ``size`` is neither None, nor a whole number >= 1, nor two of them.
+    """
+    if size is None:
+        return width, height
+    limits = size if isinstance(size, tuple) else (size, size)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in limits)
+    if len(limits) != 2 or not whole:
+        raise InputError(f"size = {size!r}: expected None, a whole number of pixels >= 1, or (width, height)")
+    return min(width, limits[0]), min(height, limits[1])
+
+
+def scaling_flags() -> Any:
+    """Bicubic with full-resolution chroma: the closest of libav's scalers to the encoder's own bicubic resize."""
+    from av.video.reformatter import Interpolation
+
+    return Interpolation.BICUBIC
+
+
+def one_thread() -> dict[str, int]:
+    """The setting that keeps libav's scaler to the calling thread, where this PyAV has it."""
+    import av
+
+    return {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
