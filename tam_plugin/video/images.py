@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +84,7 @@ def sample_images(
 def _info(directory: str, paths: list[str], image_fps: float) -> VideoInfo:
     if isinstance(image_fps, bool) or not isinstance(image_fps, int | float) or not 0 < image_fps < math.inf:
         raise InputError(f"image_fps = {image_fps!r}: expected a number of frames per second above 0")
-    with _open(paths[0]) as image:
+    with _opened(paths[0]) as image:
         width, height = _upright_size(image)
     return VideoInfo(
         path=directory,
@@ -96,12 +98,17 @@ def _info(directory: str, paths: list[str], image_fps: float) -> VideoInfo:
     )
 
 
-def _open(path: str) -> Any:
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """The image at ``path``; whatever goes wrong with it inside becomes one line that names it."""
     from PIL import Image
 
     try:
-        return Image.open(path)
-    except (OSError, Image.DecompressionBombError) as error:
+        with Image.open(path) as image:
+            yield image
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"image {one_line(path)}: cannot be read ({one_line(error)}); expected an image") from error
 
 
@@ -113,21 +120,14 @@ def _upright_size(image: Any) -> tuple[int, int]:
 def _read_image(path: str, expected: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
-    with _open(path) as image:
+    with _opened(path) as image:
         found = _upright_size(image)
         if found != expected:
             raise InputError(
                 f"image {one_line(path)}: {found[0]}×{found[1]} pixels, but the directory's first image has "
                 f"{expected[0]}×{expected[1]}; expected images of one size"
             )
-        try:
-            if size != expected:  # JPEG decodes at 1/2, 1/4 or 1/8 by itself
-                image.draft("RGB", size if image.size == expected else size[::-1])
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(
-                f"image {one_line(path)}: cannot be read ({one_line(error)}); expected an image"
-            ) from error
-    if upright.size != size:
-        upright = upright.resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(upright)
+        if size != expected:  # JPEG decodes at 1/2, 1/4 or 1/8 by itself
+            image.draft("RGB", size if image.size == expected else size[::-1])
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    return np.asarray(upright if upright.size == size else upright.resize(size, Image.Resampling.BICUBIC))

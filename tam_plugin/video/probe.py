@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from array import array
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import checked_path, libav_errors, one_line, open_video
@@ -50,7 +53,7 @@ class StoredVideo:
         size: (width, height) of the pictures as stored.
         orientation: the turn that makes them upright.
         fps: the container's average frame rate; None where it tells none.
-        listed: (frames, seconds) where the header lists every frame and all are shown; else None.
+        listed: (frames, seconds) where the header tells them for sure, see :func:`_listed`; else None.
     """
 
     def __init__(self, path: str, stream: Any, first: Any) -> None:
@@ -59,10 +62,26 @@ class StoredVideo:
         self.size: tuple[int, int] = (first.width, first.height)
         self.orientation: Orientation = orientation_of(first)
         self.fps = _rate(stream.average_rate) or _rate(stream.guessed_rate)
-        entries = header_entries(stream)
-        whole = entries is not None and stream.duration and not any(entry.is_discard for entry in entries)
-        seconds = float(stream.duration * stream.time_base) if whole else 0.0
-        self.listed: tuple[int, float] | None = (stream.frames, seconds) if seconds > 0 else None
+        self.listed = _listed(stream)
+
+
+def _listed(stream: Any) -> tuple[int, float] | None:
+    """(frames, seconds) from the header, where it lists all frames, hides none, and spaces them evenly.
+
+    At a variable rate a header's duration may end before the last frames are shown, so there packets are counted.
+    """
+    entries = header_entries(stream)
+    if entries is None or not stream.duration:
+        return None
+    ticks = array("q")
+    for entry in entries:
+        if entry.is_discard:
+            return None
+        ticks.append(entry.timestamp)
+    steps = np.diff(np.frombuffer(ticks, np.int64))
+    if len(steps) and steps.max() - steps.min() > max(2, 0.01 * steps.mean()):
+        return None
+    return stream.frames, float(stream.duration * stream.time_base)
 
 
 def read_header(path: str) -> StoredVideo:
@@ -89,7 +108,7 @@ def video_info(stored: StoredVideo, index: FrameIndex | None) -> VideoInfo:
     else:
         num_frames = index.num_frames
         span_s = float(index.timestamps_s[-1])
-        fps = stored.fps or (num_frames - 1) / span_s if span_s > 0 else stored.fps or 25.0
+        fps = _mean_rate(stored.fps, (num_frames - 1) / span_s if span_s > 0 else None)
         # the last frame is shown as long as a mean one
         duration_s = span_s * num_frames / (num_frames - 1) if num_frames > 1 else 1 / fps
     width, height = stored.size[::-1] if stored.orientation.swaps_sides else stored.size
@@ -120,6 +139,13 @@ def _first_frame(container: Any, stream: Any) -> Any | None:
         if count >= _FIRST_FRAME_PACKETS or not packet.size:
             break
     return None
+
+
+def _mean_rate(told: float | None, measured: float | None) -> float:
+    """The rate that the container tells, unless the timestamps belie it (a nominal rate of a variable-rate file)."""
+    if told is not None and (measured is None or abs(told - measured) <= 0.01 * measured):
+        return told
+    return measured or 25.0
 
 
 def _rate(rate: Fraction | None) -> float | None:
