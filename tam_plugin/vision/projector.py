@@ -1,0 +1,134 @@
+"""Projectors by resolution: the hard gate of the hybrid gating strategy, and its controls (Sec. 3.2, Tab. 3d, 11)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from tam_plugin.config import MoeConfig, ProjectorConfig
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.vision.gradients import with_zero_gradients
+from tam_plugin.vision.moe_mlp import MoeMlp
+
+
+class ResolutionProjectors(nn.Module):
+    """One copy of a dense projector per pooling stride, as children ``stride_1``, ``stride_2``…
+
+    ``config.gate`` decides which copy a stride takes:
+
+    - ``resolution``: its own;
+    - ``swapped``: the finest and the coarsest stride trade theirs (Tab. 11);
+    - ``random``: one at random for each video, from torch's CPU generator (Tab. 11);
+    - ``single``: the only one, child ``shared`` (stage 2);
+    - ``soft``: the child ``soft``, a routed mixture of two-layer MLPs (Tab. 3d). Its losses and routing come
+      through :func:`tam_plugin.vision.collect_routing`, as the encoder's.
+
+    Args:
+        dense: the projector to copy, ``[..., D] -> [..., D_llm]``; it is not kept.
+        config: strides and gate.
+        moe: router and loss settings of the ``soft`` gate; experts and K come from ``config``.
+
+    Raises:
+        ConfigError: the ``soft`` gate over something else than linear, activation, linear.
+    """
+
+    def __init__(self, dense: nn.Module, config: ProjectorConfig, moe: MoeConfig | None = None) -> None:
+        super().__init__()
+        self.config = config
+        if config.gate == "soft":
+            fc1, activation_fn, fc2 = _two_layer_parts(dense)
+            settings = {name: getattr(moe, name) for name in ("router_noise_std", "router_init_std", "backend") if moe}
+            mixture = MoeConfig(num_experts=config.num_experts, top_k=config.top_k, **settings)
+            self.add_module("soft", MoeMlp(fc1, activation_fn, fc2, mixture))
+        elif config.gate == "single":
+            self.add_module("shared", copy.deepcopy(dense))
+        else:
+            for stride in config.strides:
+                self.add_module(f"stride_{stride}", copy.deepcopy(dense))
+        self.train(dense.training)
+
+    def select(self, stride: int) -> str:
+        """Name of the child that a video (or image) of this stride takes; ``random`` draws anew each call.
+
+        Raises:
+            InputError: a stride that the config does not have.
+        """
+        strides = self.config.strides
+        if stride not in strides:
+            raise InputError(f"pool stride {stride!r}: this model has projectors for {', '.join(map(str, strides))}")
+        gate = self.config.gate
+        if gate == "soft":
+            return "soft"
+        if gate == "single":
+            return "shared"
+        if gate == "random":
+            stride = strides[int(torch.randint(len(strides), ()))]
+        elif gate == "swapped":
+            stride = {strides[0]: strides[-1], strides[-1]: strides[0]}.get(stride, stride)
+        return f"stride_{stride}"
+
+    def project(self, groups: Sequence[tuple[str, torch.Tensor]]) -> list[torch.Tensor]:
+        """Project groups of tokens, each with one call of its child.
+
+        In training, children that no group took get zero gradients, so every rank has the same set.
+
+        Args:
+            groups: pairs of a child's name (:meth:`select`) and tokens ``[..., D]``.
+
+        Returns:
+            ``[..., D_llm]`` for each group, in order.
+        """
+        outputs = [self.get_submodule(name)(tokens) for name, tokens in groups]
+        if self.training and outputs:
+            used = {name for name, _ in groups}
+            unused = [p for name, child in self.named_children() if name not in used for p in child.parameters()]
+            outputs[0] = with_zero_gradients(outputs[0], unused)
+        return outputs
+
+    def forward(self, features: torch.Tensor, strides: int | Sequence[int] | None = None) -> torch.Tensor:
+        """Project frames in place of the dense projector; frames of one stride share one call.
+
+        Args:
+            features: ``[T, P, D]`` (any leading shape if ``strides`` is one number or None).
+            strides: one for all, one per frame, or None for images (``config.image_stride``).
+
+        Returns:
+            ``[T, P, D_llm]``, frames in their order.
+
+        Raises:
+            InputError: another number of strides than frames, or an unknown stride.
+        """
+        if strides is None or isinstance(strides, int):
+            stride = self.config.image_stride if strides is None else strides
+            return self.project([(self.select(stride), features)])[0]
+        if len(strides) != features.shape[0]:
+            raise InputError(f"{len(strides)} strides for {features.shape[0]} frames: expected one per frame")
+        frames_by_child: dict[str, list[int]] = {}
+        child_by_stride = {stride: self.select(stride) for stride in dict.fromkeys(strides)}
+        for frame, stride in enumerate(strides):
+            frames_by_child.setdefault(child_by_stride[stride], []).append(frame)
+        if len(frames_by_child) <= 1:
+            return self.project(
+                [(name, features) for name in frames_by_child] or [(self.select(strides[0]), features)]
+            )[0]
+        order = torch.tensor([frame for frames in frames_by_child.values() for frame in frames], device=features.device)
+        parts = features.index_select(0, order).split([len(frames) for frames in frames_by_child.values()])
+        outputs = self.project(list(zip(frames_by_child, parts, strict=True)))
+        return torch.cat(outputs).index_select(0, order.argsort())
+
+
+def _two_layer_parts(dense: nn.Module) -> tuple[nn.Linear, nn.Module, nn.Linear]:
+    leaves = [m for m in dense.modules() if not list(m.children())]
+    match leaves:
+        case [nn.Linear() as fc1, activation_fn, nn.Linear() as fc2] if not list(activation_fn.parameters()):
+            return fc1, activation_fn, fc2
+        case [nn.Linear() as fc1, nn.Linear() as fc2, activation_fn] if not list(activation_fn.parameters()):
+            return fc1, activation_fn, fc2
+    found = ", ".join(type(m).__name__ for m in leaves)
+    raise ConfigError(
+        f"ProjectorConfig.gate = 'soft': the projector holds {found}; expected a linear layer, an activation and a "
+        "linear layer"
+    )

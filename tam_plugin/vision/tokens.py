@@ -1,0 +1,61 @@
+"""From patch features of a whole batch to each sample's visual tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tam_plugin.errors import InputError
+from tam_plugin.vision.pooling import pool_tokens
+from tam_plugin.vision.projector import ResolutionProjectors
+
+
+def frames_to_tokens(
+    features: torch.Tensor,
+    frames_per_video: Sequence[int],
+    strides: Sequence[int],
+    projectors: ResolutionProjectors,
+) -> list[torch.Tensor]:
+    """Pool and project the frames of several videos, each by its own stride.
+
+    Videos that share stride and projector share one pooling and one projector call. Stride, pool mode and the
+    order of pooling and projection come from ``projectors.config``.
+
+    Args:
+        features: ``[sum of frames, G*G, D]``, the videos' frames one after another.
+        frames_per_video: frames of each video, T_i.
+        strides: pooling stride of each video, s_i.
+        projectors: one per stride.
+
+    Returns:
+        For each video ``[T_i, h_i*h_i, D_llm]``, in order.
+
+    Raises:
+        InputError: counts that do not match the features, or an unknown stride.
+    """
+    if len(frames_per_video) != len(strides):
+        raise InputError(f"{len(strides)} strides for {len(frames_per_video)} videos: expected one per video")
+    if sum(frames_per_video) != features.shape[0] or min(frames_per_video, default=0) < 0:
+        raise InputError(
+            f"frames_per_video {list(frames_per_video)} for features of {features.shape[0]} frames: expected counts "
+            "that add up"
+        )
+    config = projectors.config
+    groups: dict[tuple[str, int], list[int]] = {}
+    for video, stride in enumerate(strides):
+        groups.setdefault((projectors.select(stride), stride), []).append(video)
+
+    videos = features.split(list(frames_per_video)) if frames_per_video else ()
+    inputs = [videos[m[0]] if len(m) == 1 else torch.cat([videos[v] for v in m]) for m in groups.values()]
+    pool_first = config.pool_order == "before_projector"
+    if pool_first:
+        inputs = [pool_tokens(x, s, config.pool_mode) for x, (_, s) in zip(inputs, groups, strict=True)]
+    outputs = projectors.project([(name, x) for x, (name, _) in zip(inputs, groups, strict=True)])
+    if not pool_first:
+        outputs = [pool_tokens(x, s, config.pool_mode) for x, (_, s) in zip(outputs, groups, strict=True)]
+
+    tokens: dict[int, torch.Tensor] = {}
+    for members, out in zip(groups.values(), outputs, strict=True):
+        tokens.update(zip(members, out.split([frames_per_video[v] for v in members]), strict=True))
+    return [tokens[video] for video in range(len(frames_per_video))]
