@@ -20,45 +20,57 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--options", nargs="+", metavar="TEXT", help="answer options of a multiple-choice question")
     parser.add_argument("--policy", metavar="FILE", help="budget policy YAML (default: the one that ships)")
     parser.add_argument("--inductor", metavar="PATH", help="Inductor checkpoint (default: the embedded one)")
-    parser.add_argument("--backend", default="auto", help="video reader: auto, av, decord, torchcodec (default: auto)")
+    parser.add_argument(
+        "--backend", default="auto", help="video reader: auto, pyav, decord or torchcodec (default: auto)"
+    )
     parser.add_argument("--snap-to-keyframes", action="store_true", help="take near keyframes: faster, true times kept")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def read_query(args: argparse.Namespace) -> str:
-    """The question, from the command line or from standard input."""
-    return sys.stdin.read() if args.query == "-" else args.query
+@dataclass(frozen=True)
+class Question:
+    """A query about a video, both looked at and found usable."""
+
+    query: str
+    info: VideoInfo
 
 
 @dataclass(frozen=True)
 class Decision:
     """What the question and the video's length lead to."""
 
-    query: str
     info: VideoInfo
     distribution: TaskDistribution
     budget: VisualBudget
 
 
-def decide(args: argparse.Namespace, policy: BudgetPolicy | FixedPolicy | None = None) -> Decision:
-    """Probe the video, classify the question, and buy the frames.
+def read_question(args: argparse.Namespace) -> Question:
+    """Read the query, check the reader's name, probe the video: all that can be refused before a model loads.
 
     Raises:
-        TamError: the video, the query, the policy or the Inductor cannot be used.
+        TamError: the query, the reader or the video cannot be used.
     """
-    from tam_plugin.budget import BudgetPolicy
-    from tam_plugin.inductor import Inductor
-    from tam_plugin.video import probe_video
+    from tam_plugin.inductor.text import prepare_query
+    from tam_plugin.video import check_backend, probe_video
 
-    query = read_query(args)
-    policy = policy or BudgetPolicy.from_yaml(args.policy)
-    info = probe_video(args.video)
-    distribution = Inductor.from_pretrained(args.inductor).classify(
-        query, duration_s=info.duration_s, options=args.options
-    )
-    return Decision(
-        query, info, distribution, policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
-    )
+    query = sys.stdin.read() if args.query == "-" else args.query
+    prepare_query(query)
+    check_backend(args.backend)
+    return Question(query, probe_video(args.video))
+
+
+def decide(args: argparse.Namespace, question: Question, policy: BudgetPolicy | FixedPolicy) -> Decision:
+    """Classify the question and buy the frames.
+
+    Raises:
+        TamError: the Inductor cannot be loaded.
+    """
+    from tam_plugin.inductor import Inductor
+
+    info = question.info
+    inductor = Inductor.from_pretrained(args.inductor)
+    distribution = inductor.classify(question.query, duration_s=info.duration_s, options=args.options)
+    return Decision(info, distribution, policy.budget(distribution, info.duration_s, video_frames=info.num_frames))
 
 
 def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def examine() -> dict[str, Any]:
     import tam_plugin
     from tam_plugin.patches import hosts
     from tam_plugin.video import available_backends
-    from tam_plugin.vision import expert_backends
+    from tam_plugin.vision.grouped_gemm import expert_backends
 
     return {
         "tam_plugin": tam_plugin.__version__,
@@ -40,7 +40,7 @@ def examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "extras": {name: _version(name) for name in EXTRAS},
         "hosts": [vars(host) for host in hosts()],
-        "video_readers": available_backends(),
+        "video_readers": list(available_backends()),
         "expert_backends": expert_backends(),
     }
 
@@ -53,9 +53,8 @@ def describe(report: dict[str, Any]) -> str:
     lines += [f"  {name:<13} {version or 'not installed'}" for name, version in report["extras"].items()]
     lines += ["hosts"]
     lines += [f"  {h['name']:<13} {'ready' if h['ready'] else 'not usable'}: {h['detail']}" for h in report["hosts"]]
-    for title, key in (("video readers", "video_readers"), ("expert backends", "expert_backends")):
-        lines += [title]
-        lines += [f"  {name:<13} {state}" for name, state in report[key].items()]
+    lines += [f"video readers: {', '.join(report['video_readers'])} (fastest first)", "experts"]
+    lines += [f"  {name:<13} {state}" for name, state in report["expert_backends"].items()]
     return "\n".join(lines)
 
 

@@ -18,9 +18,11 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decide, sample, print."""
+    from tam_plugin.budget import BudgetPolicy
     from tam_plugin.video import contact_sheet, sample_frames
 
-    decision = common.decide(args)
+    policy = BudgetPolicy.from_yaml(args.policy)
+    decision = common.decide(args, common.read_question(args), policy)
     video = sample_frames(args.video, decision.budget, backend=args.backend, snap_to_keyframes=args.snap_to_keyframes)
     values = common.report(decision, video)
     if args.contact_sheet:

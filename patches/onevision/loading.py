@@ -1,0 +1,139 @@
+"""Loading on the OneVision host: TAM checkpoints as they are, dense ones upgraded in memory and said so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
+from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
+from tam_plugin.patches.onevision.upgrade import upgrade_dense
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DENSE_MODEL_TYPE = "llava_onevision"
+SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        tokenizer: the checkpoint's.
+        image_mean: per channel, for values in [0, 1].
+        image_std: per channel.
+        notice: None, or what a user must know about these weights.
+    """
+
+    model: TamOnevisionForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    notice: str | None = None
+
+
+def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str = "auto", dtype: Any = None) -> Loaded:
+    """Load a checkpoint directory, or a hub name that is in the local cache or can be fetched.
+
+    Args:
+        name_or_path: a TAM checkpoint, or a dense LLaVA-OneVision / LLaVA-Video checkpoint of the ``llava-hf``
+            family, which is upgraded in memory.
+        tam_config: how to upgrade a dense checkpoint; refused for one that is a TAM checkpoint already.
+        device: ``auto`` takes CUDA where there is one.
+        dtype: None takes bfloat16 on CUDA and float32 on CPU.
+
+    Raises:
+        InputError: nothing can be read under that name.
+        ConfigError: the checkpoint is of another kind, or its weights do not match its configuration.
+    """
+    from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
+
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    model_type = _model_type(name_or_path)
+    notice = None
+    if model_type == TamOnevisionConfig.model_type:
+        if tam_config is not None:
+            raise ConfigError(f"{name_or_path!r} is a TAM checkpoint already: its own configuration holds")
+        check_experts(name_or_path)
+        model = TamOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
+    elif model_type == DENSE_MODEL_TYPE:
+        dense = LlavaOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
+        model = upgrade_dense(dense, tam_config or TamConfig())
+        notice = (
+            f"{name_or_path} is a dense checkpoint, upgraded in memory: its experts and projectors are untrained copies"
+        )
+    else:
+        raise ConfigError(
+            f"{name_or_path!r} has model_type {model_type!r}: expected {TamOnevisionConfig.model_type!r} or "
+            f"{DENSE_MODEL_TYPE!r} (a llava-hf checkpoint)"
+        )
+    mean, std = _image_statistics(name_or_path)
+    return Loaded(
+        model.eval().to(device),
+        AutoTokenizer.from_pretrained(name_or_path),
+        mean,
+        std,
+        notice,  # type: ignore[arg-type]
+    )
+
+
+def _model_type(name_or_path: str) -> str | None:
+    from transformers import PretrainedConfig
+
+    path = Path(name_or_path)
+    if path.exists() and not (path / "config.json").is_file():
+        raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory")
+    try:
+        values, _ = PretrainedConfig.get_config_dict(name_or_path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no model can be read from {name_or_path!r}: {error}") from error
+    return values.get("model_type")
+
+
+def check_experts(directory: str) -> None:
+    """Compare the experts that config.json names with those that the weights hold, from headers alone.
+
+    Raises:
+        ConfigError: they differ; the message gives both numbers.
+    """
+    from safetensors import safe_open
+
+    config = TamConfig.from_dict(json.loads((Path(directory) / "config.json").read_text()).get("tam"))
+    for file in sorted(Path(directory).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                if not name.endswith(EXPERT_TENSOR):
+                    continue
+                held = tensors.get_slice(name).get_shape()[0]
+                if not config.moe.enabled or held != config.moe.num_experts:
+                    named = config.moe.num_experts if config.moe.enabled else 0
+                    raise ConfigError(
+                        f"{directory}: config.json names {named} experts (tam.moe.num_experts), the weights hold "
+                        f"{held} ({name}); correct the configuration or take the checkpoint that belongs to it"
+                    )
+                return
+
+
+EXPERT_TENSOR = "mlp.experts.fc1.weight"
+
+
+def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the checkpoint's image processor; SigLIP's where it names none."""
+    from transformers.utils import cached_file
+
+    try:
+        file = cached_file(name_or_path, "preprocessor_config.json")
+    except OSError:
+        return SIGLIP_MEAN, SIGLIP_STD
+    values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+    return tuple(values.get("image_mean", SIGLIP_MEAN)), tuple(values.get("image_std", SIGLIP_STD))

@@ -1,0 +1,221 @@
+"""TAM on transformers' LlavaOnevision classes, by subclassing: nothing of transformers is patched.
+
+Shapes: V videos in the batch, ΣT frames of all videos, P patches a frame, S image size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModel,
+    AutoModelForImageTextToText,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionModel,
+    LlavaOnevisionPreTrainedModel,
+)
+from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionCausalLMOutputWithPast
+
+from tam_plugin.errors import InputError
+from tam_plugin.patches.onevision.batching import assign_videos, place_features, split_videos
+from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
+from tam_plugin.vision import (
+    ResolutionProjectors,
+    collect_routing,
+    frames_to_tokens,
+    upcycle_vision_encoder,
+    use_non_reentrant_checkpointing,
+)
+
+FRAMES_PER_CHUNK = 32
+"""Frames that the tower sees at once when no gradient is needed; bounds the memory of all layers' outputs."""
+
+VISUAL_NAMES = ("pixel_values_videos", "video_num_frames", "video_pool_strides")
+
+
+@dataclass
+class TamCausalLMOutputWithPast(LlavaOnevisionCausalLMOutputWithPast):
+    """The host's output, with the parts of the training loss (Eq. 4).
+
+    Attributes:
+        lm_loss: L_ori, the next-token loss alone.
+        balance_loss: L_b, before its weight.
+        z_loss: L_z, before its weight.
+    """
+
+    lm_loss: torch.FloatTensor | None = None
+    balance_loss: torch.FloatTensor | None = None
+    z_loss: torch.FloatTensor | None = None
+
+
+class TamOnevisionModel(LlavaOnevisionModel):
+    """The host's model with a mixture vision tower and a projector per stride."""
+
+    config_class = TamOnevisionConfig
+
+    def __init__(self, config: TamOnevisionConfig) -> None:
+        super().__init__(config)
+        tam = config.tam_config
+        upcycle_vision_encoder(self.vision_tower, tam)
+        self.multi_modal_projector = ResolutionProjectors(self.multi_modal_projector, tam.projector, tam.moe)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_sizes: torch.LongTensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        video_num_frames: torch.LongTensor | None = None,
+        video_pool_strides: torch.LongTensor | None = None,
+        batch_num_images: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ):
+        """The host's forward on embeddings in which images and videos have taken their places.
+
+        Args:
+            pixel_values_videos: ``[ΣT, 3, S, S]`` with ``video_num_frames`` ``[V]``, or the host's own
+                ``[V, T, 3, S, S]``.
+            video_num_frames: frames of each video, in the order of their placeholders.
+            video_pool_strides: stride of each video; None gives every video the host's stride 2.
+
+        Raises:
+            InputError: counts that do not add up, or placeholders that do not match them.
+        """
+        if pixel_values is not None or pixel_values_videos is not None:
+            if input_ids is None:
+                raise InputError("images and videos need input_ids: their placeholders are found by token id")
+            if inputs_embeds is None:
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            if pixel_values is not None:
+                images = self.get_image_features(pixel_values, image_sizes, batch_num_images=batch_num_images)
+                images = torch.cat(list(getattr(images, "pooler_output", images)))
+                inputs_embeds = place_features(inputs_embeds, input_ids == self.config.image_token_id, images, "image")
+            if pixel_values_videos is not None:
+                videos = self.get_video_tokens(pixel_values_videos, video_num_frames, video_pool_strides)
+                inputs_embeds = place_features(inputs_embeds, input_ids == self.config.video_token_id, videos, "video")
+            input_ids = None
+        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+    def get_video_tokens(
+        self,
+        pixel_values_videos: torch.Tensor,
+        video_num_frames: torch.LongTensor | None = None,
+        video_pool_strides: torch.LongTensor | None = None,
+    ) -> torch.Tensor:
+        """Encode, project and pool frames; each video ends with one newline token: ``[Σ tokens, H]``."""
+        frames, counts, strides = split_videos(pixel_values_videos, video_num_frames, video_pool_strides)
+        features = self._encode(frames)
+        newline = self.image_newline[None]
+        videos = frames_to_tokens(features, counts, strides, self.multi_modal_projector)
+        return torch.cat([part for video in videos for part in (video.flatten(0, 1), newline.to(video))])
+
+    def _encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """``[ΣT, 3, S, S]`` → ``[ΣT, P, D]`` as the host selects it."""
+        chunk = len(frames) if torch.is_grad_enabled() else FRAMES_PER_CHUNK
+        return torch.cat([self._select(part) for part in frames.split(chunk)])
+
+    def _select(self, frames: torch.Tensor) -> torch.Tensor:
+        hidden = self.vision_tower(frames.to(self.vision_tower.dtype), output_hidden_states=True).hidden_states
+        layer = self.config.vision_feature_layer
+        picked = hidden[layer] if isinstance(layer, int) else torch.cat([hidden[i] for i in layer], dim=-1)
+        return picked[:, 1:] if self.config.vision_feature_select_strategy == "default" else picked
+
+
+class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
+    """The host's generative model over :class:`TamOnevisionModel`; saved and loaded as any Hugging Face model."""
+
+    config_class = TamOnevisionConfig
+    # The router losses are added per micro-batch, so a trainer must average over accumulation steps itself.
+    accepts_loss_kwargs = False
+    _can_compile_fullgraph = False
+
+    def __init__(self, config: TamOnevisionConfig) -> None:
+        LlavaOnevisionPreTrainedModel.__init__(self, config)
+        self.model = TamOnevisionModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_sizes: torch.LongTensor | None = None,
+        batch_num_images: torch.LongTensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        video_num_frames: torch.LongTensor | None = None,
+        video_pool_strides: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> TamCausalLMOutputWithPast:
+        """The host's forward; in training ``loss`` is L_ori + α_b·L_b + α_z·L_z (Eq. 4), in evaluation L_ori.
+
+        ``generate`` reads the names of inputs from this signature, so the host's are spelled out.
+        """
+        kwargs.update(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            image_sizes=image_sizes,
+            batch_num_images=batch_num_images,
+            pixel_values_videos=pixel_values_videos,
+            video_num_frames=video_num_frames,
+            video_pool_strides=video_pool_strides,
+            labels=labels,
+            logits_to_keep=logits_to_keep,
+            return_dict=True,
+        )
+        if not (self.training and labels is not None):
+            return TamCausalLMOutputWithPast(**super().forward(**kwargs))
+        with collect_routing(self.model) as routing:
+            output = TamCausalLMOutputWithPast(**super().forward(**kwargs))
+        output.lm_loss = output.loss
+        output.balance_loss, output.z_loss = routing.balance_loss, routing.z_loss
+        output.loss = output.loss + routing.aux_loss(self.config.tam_config.moe).to(output.loss)
+        return output
+
+    def prepare_inputs_for_generation(self, input_ids, pixel_values_videos=None, **kwargs):
+        """The host's, which passes frames to the first step only; their counts and strides go with them."""
+        inputs = super().prepare_inputs_for_generation(input_ids, pixel_values_videos=pixel_values_videos, **kwargs)
+        if inputs.get("pixel_values_videos") is None:
+            for name in VISUAL_NAMES:
+                inputs.pop(name, None)
+        return inputs
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """The host's, with the vision tower non-reentrant: the router losses lose their gradient otherwise."""
+        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        use_non_reentrant_checkpointing(self.model.vision_tower)
+
+    def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs):
+        """Repeat rows for beams and samples, and each row's videos with it (frames are not rows)."""
+        visual = {name: model_kwargs.pop(name) for name in VISUAL_NAMES if model_kwargs.get(name) is not None}
+        if expand_size > 1 and visual:
+            visual = self._repeat_videos(input_ids, expand_size, **visual)
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        return input_ids, {**model_kwargs, **visual}
+
+    def _repeat_videos(
+        self, input_ids, expand_size, pixel_values_videos, video_num_frames=None, video_pool_strides=None
+    ) -> dict[str, Any]:
+        frames, counts, strides = split_videos(pixel_values_videos, video_num_frames, video_pool_strides)
+        tokens = [self.config.video_tokens(t, s) for t, s in zip(counts, strides, strict=True)]
+        rows = assign_videos((input_ids == self.config.video_token_id).sum(dim=1).tolist(), tokens)
+        order = [video for row in rows for _ in range(expand_size) for video in row]
+        parts = frames.split(counts)
+        return {
+            "pixel_values_videos": torch.cat([parts[v] for v in order]),
+            "video_num_frames": torch.tensor([counts[v] for v in order]),
+            "video_pool_strides": torch.tensor([strides[v] for v in order]),
+        }
+
+
+AutoModel.register(TamOnevisionConfig, TamOnevisionModel, exist_ok=True)
+AutoModelForImageTextToText.register(TamOnevisionConfig, TamOnevisionForConditionalGeneration, exist_ok=True)
