@@ -46,13 +46,13 @@ def assign_videos(placeholders: list[int], tokens: list[int]) -> list[list[int]]
     rows: list[list[int]] = []
     video = 0
     for row, wanted in enumerate(placeholders):
-        rows.append([])
-        while wanted > 0 and video < len(tokens):
-            rows[-1].append(video)
-            wanted -= tokens[video]
+        start, filled = video, 0
+        while filled < wanted and video < len(tokens):
+            filled += tokens[video]
             video += 1
-        if wanted != 0:
-            raise InputError(f"row {row} has {placeholders[row]} video placeholders; its videos have {tokens} tokens")
+        if filled != wanted:
+            raise InputError(f"row {row} has {wanted} video placeholders; the videos have {tokens} tokens")
+        rows.append(list(range(start, video)))
     if video != len(tokens):
         raise InputError(f"{len(tokens)} videos, but the placeholders take only {video}")
     return rows

@@ -20,7 +20,8 @@ class FixedPolicy:
     def for_host(self, **changes: Any) -> FixedPolicy:
         """A copy for another grid, pooling mode or newline layout; a context length does not change it."""
         layout = {name: changes[name] for name in ("grid", "pool_mode", "newline_position") if name in changes}
-        return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **{**self._layout, **layout})
+        merged = {**self._layout, **layout}
+        return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **merged)
 
     def budget(
         self,

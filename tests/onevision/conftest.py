@@ -35,7 +35,7 @@ def make_tam(dense_and_tokenizer):
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     if ".mlp." in name or "projector" in name:
-                        parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+                        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
         return model
 
     return make
