@@ -115,7 +115,7 @@ def use_non_reentrant_checkpointing(module: nn.Module) -> int:
     """
     changed = 0
     for child in module.modules():
-        function = getattr(child, "_gradient_checkpointing_func", None)
+        function: Any = getattr(child, "_gradient_checkpointing_func", None)
         reentrant = isinstance(function, functools.partial) and function.keywords.get("use_reentrant", True)
         if reentrant and next(moe_layers(child), None) is not None:
             non_reentrant: Any = functools.partial(function, use_reentrant=False)

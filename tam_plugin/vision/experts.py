@@ -117,11 +117,12 @@ class StackedExperts(nn.Module):
     def _reference(self, tokens: torch.Tensor, weights: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         dtype = _compute_dtype(tokens)
         out = torch.zeros(tokens.shape[0], self.fc2.weight.shape[1], device=tokens.device, dtype=weights.dtype)
-        for e in range(self.num_experts):
-            rows, slots = (indices == e).nonzero(as_tuple=True)
-            hidden = self.activation_fn(F.linear(tokens[rows], self.fc1.weight[e], self.fc1.bias[e]))
-            expert_out = F.linear(hidden, self.fc2.weight[e], self.fc2.bias[e])
-            out = out.index_add(0, rows, expert_out * weights[rows, slots].unsqueeze(-1))
+        first = zip(self.fc1.weight.unbind(), self.fc1.bias.unbind(), strict=True)
+        second = zip(self.fc2.weight.unbind(), self.fc2.bias.unbind(), strict=True)
+        for expert, (fc1, fc2) in enumerate(zip(first, second, strict=True)):
+            rows, slots = (indices == expert).nonzero(as_tuple=True)
+            hidden = self.activation_fn(F.linear(tokens[rows], *fc1))
+            out = out.index_add(0, rows, F.linear(hidden, *fc2) * weights[rows, slots].unsqueeze(-1))
         return out.to(dtype)
 
     def _grouped(self, tokens: torch.Tensor, weights: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
