@@ -1,0 +1,128 @@
+"""Labelled queries for training and evaluation: reading JSON lines, drawing the written corpus, and noise.
+
+A line of a file is ``{"question", "label"}`` with optional ``label2``, ``options``, ``duration_s``, ``dataset``; labels
+are 1-8 in paper order.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tam_plugin.errors import InputError
+from tam_plugin.inductor.grammar import Corpus
+from tam_plugin.taxonomy import NUM_TASK_TYPES
+
+
+@dataclass(frozen=True)
+class LabelledQuery:
+    """One query with its label (1-8), a second valid label or None, and what else is known of it."""
+
+    question: str
+    label: int
+    label2: int | None = None
+    options: tuple[str, ...] | None = None
+    duration_s: float | None = None
+    dataset: str = ""
+
+
+def read_queries(path: str | Path) -> list[LabelledQuery]:
+    """Read a JSON-lines file.
+
+    Raises:
+        InputError: the file is missing or empty, or a line is malformed; the message names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the query file {str(path)!r} cannot be read: {error}") from error
+    rows = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise InputError(f"the query file {str(path)!r} is empty; expected one JSON object a line")
+    return rows
+
+
+def _parse(line: str, where: str) -> LabelledQuery:
+    try:
+        row = json.loads(line)
+        question = row["question"]
+        label, label2 = row["label"], row.get("label2")
+        options = row.get("options")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{where}: expected a JSON object with question and label ({error})") from error
+    valid = range(1, NUM_TASK_TYPES + 1)
+    if label not in valid or (label2 is not None and label2 not in valid):
+        raise InputError(f"{where}: labels are 1-{NUM_TASK_TYPES}, got label {label!r} and label2 {label2!r}")
+    if not isinstance(question, str) or not question.strip():
+        raise InputError(f"{where}: question must be text, got {question!r}")
+    if options is not None and not (isinstance(options, list) and all(isinstance(o, str) for o in options)):
+        raise InputError(f"{where}: options must be a list of texts or null, got {str(options)[:60]!r}")
+    return LabelledQuery(
+        question, label, label2, tuple(options) if options else None, row.get("duration_s"), row.get("dataset", "")
+    )
+
+
+def written_queries(corpus: Corpus, per_label: int, rng: random.Random) -> list[LabelledQuery]:
+    """``per_label`` queries of each task type from the written corpus."""
+    rows = []
+    for label in range(1, NUM_TASK_TYPES + 1):
+        for query in corpus.sample(label, per_label, rng):
+            rows.append(LabelledQuery(query.question, label, query.label2, query.options, dataset="written"))
+    return rows
+
+
+def cap_per_source(rows: Sequence[LabelledQuery], cap: int, rng: random.Random) -> list[LabelledQuery]:
+    """At most ``cap`` rows of each (dataset, label), so that no source dominates a task type."""
+    cells: dict[tuple[str, int], list[LabelledQuery]] = defaultdict(list)
+    for row in rows:
+        cells[row.dataset, row.label].append(row)
+    return [row for cell in cells.values() for row in (cell if len(cell) <= cap else rng.sample(cell, cap))]
+
+
+_PREFIXES = (
+    "In the video, ", "According to the video, ", "Based on the video, ", "In this clip, ", "From the video, ",
+    "Watch the video. ", "Look at the video and tell me: ", "Hey, ", "Please tell me ", "Question: ", "can you tell me ",
+    "Given the video, ", "As shown in the video, ", "Considering the whole video, ", "From what we see, ",
+    "In the scene, ", "ok so ", "I wonder, ", "I'd like to know ", "At the {0} of the video, ",
+)  # fmt: skip
+_SUFFIXES = (" in the video", " in this clip", " in the given video", " here", " as seen in the video", " please")
+
+
+def add_noise(row: LabelledQuery, rng: random.Random) -> LabelledQuery:
+    """A variant of a query that keeps its label: framing words, case, punctuation, slips of typing, fewer options."""
+    question = row.question.strip()
+    roll = rng.random()
+    if roll < 0.12:
+        prefix = rng.choice(_PREFIXES).format(rng.choice(("start", "beginning", "end")))
+        question = prefix + question[:1].lower() + question[1:]
+    elif roll < 0.18 and question[-1:] not in "?.!":
+        question += rng.choice(_SUFFIXES)
+    if question[-1:] not in "?.!:" and rng.random() < 0.65:
+        question += "." if rng.random() < 0.1 else "?"
+    elif question.endswith("?") and rng.random() < 0.15:
+        question = question[:-1]
+    if rng.random() < 0.6:
+        question = question[:1].upper() + question[1:]
+    if rng.random() < 0.06:
+        question = _slip(question, rng)
+    options = row.options
+    if options:
+        options = None if rng.random() < 0.45 else tuple(rng.sample(options, len(options)))
+        if options and rng.random() < 0.5:
+            options = tuple(o[:1].upper() + o[1:] + rng.choice((".", "")) for o in options)
+    return replace(row, question=question, options=options)
+
+
+def _slip(text: str, rng: random.Random) -> str:
+    """One slip of typing: two letters swapped, one doubled, or one lost."""
+    if len(text) < 8:
+        return text
+    at = rng.randrange(1, len(text) - 2)
+    kind = rng.randrange(3)
+    if kind == 0:
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return text[:at] + (text[at] * 2 if kind == 1 else "") + text[at + 1 :]

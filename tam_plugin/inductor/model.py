@@ -1,0 +1,151 @@
+"""The Inductor: which of the eight task types a query is (Sec. 3.1 of the paper)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from tam_plugin.errors import InputError
+from tam_plugin.inductor import storage
+from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier
+from tam_plugin.inductor.labels import map_labels
+from tam_plugin.inductor.text import QueryTruncatedWarning, build_input, prepare_query
+from tam_plugin.taxonomy import TaskDistribution
+
+DEFAULT_FOLDER = Path(__file__).with_name("default")
+"""The Inductor that ships with the package."""
+
+
+class Inductor:
+    """A text classifier from a query (with options and duration, where known) to a :class:`TaskDistribution`.
+
+    Use :meth:`from_pretrained`; the constructor is for a classifier already at hand.
+
+    Attributes:
+        temperature: divides the logits before the softmax; fitted on held-out data, stored with the checkpoint.
+        extra_labels: labels of the checkpoint beyond the eight task types. Their outputs take no part in the
+            distribution, which is the softmax over the eight.
+        use_options: whether the input text carries answer options.
+        use_duration: whether the input text carries the video's length class.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        config, where = classifier.config, classifier.where
+        labels = map_labels(config.get("id2label") or {}, where=where)
+        self._classifier = classifier
+        self._columns = list(labels.columns)
+        self.extra_labels = labels.extra
+        self.temperature = storage.read_temperature(config, where=where)
+        self.use_options = storage.read_flag(config, "tam_use_options", default=True, where=where)
+        self.use_duration = storage.read_flag(config, "tam_use_duration", default=True, where=where)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str] | None = None) -> Inductor:
+        """Load an Inductor.
+
+        Args:
+            name_or_path: None for the one that ships with the package; the folder of a checkpoint in the compact
+                format or of any Hugging Face sequence classifier; or a name on the Hugging Face hub. A folder is
+                read without network, and only safetensors weights are read.
+
+        Raises:
+            InputError: nothing is there, or it cannot be read.
+            ConfigError: fewer than eight labels, labels that do not name the task types, or a broken configuration.
+        """
+        if name_or_path is None:
+            return cls(_compact(DEFAULT_FOLDER, "the embedded Inductor"))
+        name = os.fspath(name_or_path)
+        folder = Path(name).expanduser()
+        if not name.strip():
+            raise InputError("the Inductor's name or path is empty; expected a folder, a hub name, or None")
+        if folder.is_dir():
+            if storage.read_config(folder).get("format") == storage.FORMAT:
+                return cls(_compact(folder, name))
+            return cls(HuggingFaceClassifier(str(folder), local=True))
+        if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise InputError(f"no Inductor at {name!r}: expected a folder with config.json and safetensors weights")
+        return cls(HuggingFaceClassifier(name, local=False))
+
+    def classify(
+        self, query: str, duration_s: float | None = None, options: Sequence[str] | None = None
+    ) -> TaskDistribution:
+        """The distribution over task types of one query.
+
+        Args:
+            query: the user's words about the video.
+            duration_s: the video's duration in seconds, or None when unknown.
+            options: the answer options, if there are any.
+
+        Raises:
+            InputError: empty query, or a duration that is not a positive finite number.
+        """
+        return self.classify_batch([query], [duration_s], [options])[0]
+
+    def classify_batch(
+        self,
+        queries: Sequence[str],
+        durations_s: Sequence[float | None] | None = None,
+        options: Sequence[Sequence[str] | None] | None = None,
+        batch_size: int = 64,
+    ) -> list[TaskDistribution]:
+        """The distribution of each query, in the order given; queries of like length run together.
+
+        Args:
+            queries: the users' words.
+            durations_s: a duration in seconds or None for each query; None when all are unknown.
+            options: a list of options or None for each query; None when there are none.
+            batch_size: queries a forward pass.
+
+        Raises:
+            InputError: as in :meth:`classify`, or lists of different lengths.
+        """
+        if isinstance(queries, str):
+            raise InputError("queries must be a list of texts; for one query use classify()")
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        durations_s = _aligned(durations_s, len(queries), "durations_s")
+        options = _aligned(options, len(queries), "options")
+        texts = [self.input_text(q, d, o) for q, d, o in zip(queries, durations_s, options, strict=True)]
+        if not texts:
+            return []
+        ids = self._classifier.token_ids(texts)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        results: list[TaskDistribution | None] = [None] * len(ids)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            logits = self._classifier.logits([ids[i] for i in chosen])[:, self._columns] / self.temperature
+            for i, row in zip(chosen, logits.tolist(), strict=True):
+                results[i] = TaskDistribution.from_logits(row)
+        return [result for result in results if result is not None]
+
+    def input_text(
+        self, query: str, duration_s: float | None = None, options: Sequence[str] | None = None
+    ) -> str:
+        """The text that the classifier reads for a query (:mod:`tam_plugin.inductor.text`).
+
+        Warns with :class:`QueryTruncatedWarning` when the query is longer than is read.
+        """
+        prepared = prepare_query(query)
+        if prepared.notice:
+            warnings.warn(prepared.notice, QueryTruncatedWarning, stacklevel=4)
+        return build_input(
+            prepared,
+            options=options,
+            duration_s=duration_s,
+            use_options=self.use_options,
+            use_duration=self.use_duration,
+        )
+
+
+def _compact(folder: Path, where: str) -> CompactClassifier:
+    return CompactClassifier(folder, storage.read_config(folder), where=where)
+
+
+def _aligned(values, count: int, name: str):
+    if values is None:
+        return [None] * count
+    if len(values) != count:
+        raise InputError(f"{name} must hold one entry a query: got {len(values)} for {count} queries")
+    return values

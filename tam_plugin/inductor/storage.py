@@ -1,0 +1,121 @@
+"""The compact checkpoint of the embedded Inductor: a folder of ``config.json``, ``tokenizer.json``, safetensors.
+
+Matrices are stored as int8 with one scale a row (value = int8 · scale), vectors as float32; after loading everything
+is float32. ``config.json`` holds ``format``, the encoder's sizes, ``id2label``, the temperature and which parts of
+the input text (:mod:`tam_plugin.inductor.text`) the classifier was trained with.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tam_plugin.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "tam-inductor-v1"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+WEIGHTS_FILE = "model.safetensors"
+_SCALE = ".scale"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed ``config.json`` of a checkpoint folder.
+
+    Raises:
+        InputError: no such folder or file, or it is not a JSON object.
+    """
+    path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise InputError(f"no Inductor at {str(folder)!r}: expected a folder with {CONFIG_FILE} and safetensors weights")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{str(folder)!r} holds no {CONFIG_FILE}; expected a sequence-classification checkpoint") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as JSON: {_first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{str(path)!r} must hold a JSON object, found {type(values).__name__}")
+    return values
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 of a matrix ``[R, C]`` with one float32 scale a row ``[R]``."""
+    import torch
+
+    scale = weight.abs().amax(dim=1).clamp_min(1e-12) / 127.0
+    return torch.round(weight / scale[:, None]).to(torch.int8), scale.to(torch.float32)
+
+
+def save_weights(path: Path, state: dict[str, Tensor]) -> None:
+    """Write a state dict: matrices as int8 rows, the rest as float32."""
+    from safetensors.torch import save_file
+
+    stored = {}
+    for name, tensor in state.items():
+        value = tensor.detach().float().cpu()
+        if value.ndim == 2:
+            stored[name], stored[name + _SCALE] = quantize_rows(value)
+        else:
+            stored[name] = value.contiguous()
+    save_file(stored, str(path), metadata={"format": "pt"})
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read what :func:`save_weights` wrote, as float32.
+
+    Raises:
+        InputError: the file is missing or no safetensors file.
+        ConfigError: int8 rows without their scales.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        stored = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the Inductor's weights {str(path)!r} cannot be read: {_first_line(error)}") from error
+    state = {}
+    for name, tensor in stored.items():
+        if name.endswith(_SCALE):
+            continue
+        if tensor.dtype == torch.int8:
+            if name + _SCALE not in stored:
+                raise ConfigError(f"{str(path)!r}: the int8 weight {name!r} has no {name + _SCALE!r}")
+            state[name] = tensor.to(torch.float32).mul_(stored[name + _SCALE][:, None])
+        else:
+            state[name] = tensor.to(torch.float32)
+    return state
+
+
+def read_temperature(config: dict[str, Any], *, where: str) -> float:
+    """The temperature that divides the logits (``tam_temperature``, 1 when absent).
+
+    Raises:
+        ConfigError: not a positive number.
+    """
+    value = config.get("tam_temperature", 1.0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigError(f"{where}: tam_temperature must be a positive number, got {value!r}")
+    return float(value)
+
+
+def read_flag(config: dict[str, Any], name: str, *, default: bool, where: str) -> bool:
+    """A true/false entry of a checkpoint's configuration.
+
+    Raises:
+        ConfigError: another kind of value.
+    """
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: {name} must be true or false, got {value!r}")
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,208 @@
+"""The Inductor's input text: one documented format made from a query, its answer options and the duration.
+
+The format is one line::
+
+    {question} ; options: {option} | {option} | ... ; length: {short|medium|long}
+
+The parts after the question appear only when they are known (and, for the length, when the checkpoint was trained
+with it). Left out of the question: image and video placeholders, instructions on the form of the answer ("Answer with
+the option's letter ..."), and answer options written below the question, which join the options. A bounding box in
+numbers becomes ``[box]``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tam_plugin.errors import InputError
+from tam_plugin.taxonomy import length_class
+
+MAX_QUERY_CHARS = 2000
+"""A longer query keeps this many characters: the first quarter and the last three quarters of them."""
+MAX_OPTIONS = 12
+"""Options after this many are left out: they are of the same kind as those before."""
+MAX_OPTION_CHARS = 160
+"""An option keeps this many characters."""
+
+
+class QueryTruncatedWarning(UserWarning):
+    """A query was longer than the Inductor reads; the message says what was kept."""
+
+
+@dataclass(frozen=True)
+class PreparedQuery:
+    """A query as the Inductor reads it.
+
+    Attributes:
+        text: the question alone, on one line.
+        options: answer options that were written below the question.
+        notice: one line for the user when the query was truncated, else None.
+    """
+
+    text: str
+    options: tuple[str, ...] = ()
+    notice: str | None = None
+
+
+_PLACEHOLDER = re.compile(r"<\s*/?\s*(?:image|video|audio|speech|vid|img|im_start|im_end)[^<>]{0,20}>", re.IGNORECASE)
+_NUMBER = r"\s*\(?\s*-?\d+(?:\.\d+)?\s*\)?\s*"
+_BOX = re.compile(rf"[\[(<]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])>]")
+_OPTION_LINE = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s*(\S.*)$")
+_OPTION_HEADING = re.compile(r"(?im)(?<![\w,])(?:options|choices|answer choices|candidates)\s*:\s*$")
+_ROLE = re.compile(r"^\s*(?:question|query|q)\s*:\s*", re.IGNORECASE)
+_BLANK = re.compile(r"\s+")
+
+# An instruction on the form of the answer: a sentence that opens with one of these and speaks of the answer, its letter
+# or its length, never of the video.
+_REST = r"[^.!?:\n]{0,140}"
+_INSTRUCTIONS = re.compile(
+    "|".join(
+        (
+            r"(?:please\s+)?(?:answer|respond|reply)(?:\s+(?:to\s+)?(?:the|this|my)\s+question)?\s+"
+            rf"(?:with|using|by|in|directly|concisely|briefly|shortly|only)\b{_REST}",
+            r"(?:please\s+)?(?:select|choose|pick|give|provide|output|return|indicate|only\s+give)\s+(?:only\s+|me\s+)?"
+            r"(?:the\s+|a\s+|your\s+)?(?:single\s+)?(?:best|correct|right|short|brief|one-word|most\s+\w+)?\s*"
+            rf"(?:option|choice|answer|response|letter)s?\b{_REST}",
+            rf"(?:please\s+)?(?:only\s+)?(?:output|return|write|reply|respond)\s+(?:only|with|just)\b{_REST}",
+            r"(?:the\s+)?(?:best|correct)\s+(?:answer|option)\s+is\s*:?\s*\(?$",
+            rf"your\s+(?:answer|response)\s+should\s+be{_REST}",
+            rf"(?:please\s+)?(?:keep|make)\s+(?:the|your)\s+answer\s+(?:short|brief|concise){_REST}",
+            r"(?:use|using)\s+(?:a\s+single|one|short|few)\s+words?(?:\s+or\s+(?:a\s+)?(?:short\s+)?phrase)?(?=\s*(?:[.!]|$))",
+            r"answer\s*:\s*\(?$",
+        )
+    ),
+    re.IGNORECASE | re.MULTILINE,
+)
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n)\]\"'])\s*$")
+
+
+def prepare_query(query: str) -> PreparedQuery:
+    """Strip a query down to its question, within :data:`MAX_QUERY_CHARS`.
+
+    Raises:
+        InputError: not a string, or nothing but blanks and placeholders.
+    """
+    if not isinstance(query, str):
+        raise InputError(f"a query must be text, got {type(query).__name__}")
+    raw = query.strip()
+    notice = None
+    if len(raw) > MAX_QUERY_CHARS:
+        head = MAX_QUERY_CHARS // 4
+        tail = MAX_QUERY_CHARS - head
+        notice = (
+            f"the query has {len(raw)} characters; the Inductor reads at most {MAX_QUERY_CHARS}, "
+            f"so it was truncated to the first {head} and the last {tail}"
+        )
+        raw = f"{raw[:head]} {raw[-tail:]}"
+    text = _PLACEHOLDER.sub(" ", raw)
+    if not text.strip():
+        raise InputError("the query is empty; expected a question or a request about the video")
+    question, options = _split_options(text)
+    question = _one_line(_strip_instructions(question)) or _one_line(text)
+    return PreparedQuery(_ROLE.sub("", question) or question, options, notice)
+
+
+def build_input(
+    query: str | PreparedQuery,
+    *,
+    options: Sequence[str] | None = None,
+    duration_s: float | None = None,
+    use_options: bool = True,
+    use_duration: bool = True,
+) -> str:
+    """The text that a checkpoint reads, in the module's format.
+
+    Args:
+        query: the user's words, or what :func:`prepare_query` made of them.
+        options: answer options; they win over options written in the query.
+        duration_s: the video's duration in seconds, or None when unknown.
+        use_options: whether the checkpoint was trained with options.
+        use_duration: whether the checkpoint was trained with the length class.
+
+    Raises:
+        InputError: empty query, options that are not text, or a duration that is not a positive finite number.
+    """
+    prepared = query if isinstance(query, PreparedQuery) else prepare_query(query)
+    check_duration(duration_s)
+    chosen = clean_options(options) or prepared.options
+    parts = [prepared.text]
+    if use_options and chosen:
+        parts.append("options: " + " | ".join(chosen))
+    if use_duration and duration_s is not None:
+        parts.append(f"length: {length_class(float(duration_s))}")
+    return " ; ".join(parts)
+
+
+def check_duration(duration_s: float | None) -> None:
+    """Accept None or a positive finite number of seconds.
+
+    Raises:
+        InputError: anything else; the message names the value.
+    """
+    if duration_s is None:
+        return
+    try:
+        valid = not isinstance(duration_s, bool) and math.isfinite(duration_s) and duration_s > 0
+    except TypeError:
+        valid = False
+    if not valid:
+        raise InputError(f"duration_s must be a positive number of seconds or None, got {duration_s!r}")
+
+
+def clean_options(options: Sequence[str] | None) -> tuple[str, ...]:
+    """Options on one line each, without their letters, at most :data:`MAX_OPTIONS` of :data:`MAX_OPTION_CHARS`.
+
+    Raises:
+        InputError: ``options`` is one string, or holds something that is not text.
+    """
+    if options is None:
+        return ()
+    if isinstance(options, str) or not isinstance(options, Sequence):
+        raise InputError(f"options must be a list of texts, got {type(options).__name__} {str(options)[:60]!r}")
+    cleaned = []
+    for option in options[:MAX_OPTIONS]:
+        if not isinstance(option, str):
+            raise InputError(f"options must be a list of texts, got an option {option!r}")
+        line = option[: 4 * MAX_OPTION_CHARS]
+        match = _OPTION_LINE.match(line)
+        line = _one_line(match.group(2) if match else line)[:MAX_OPTION_CHARS].rstrip(" .")
+        if line:
+            cleaned.append(line)
+    return tuple(cleaned)
+
+
+def _one_line(text: str) -> str:
+    return _BLANK.sub(" ", _BOX.sub("[box]", text)).strip()
+
+
+def _split_options(text: str) -> tuple[str, tuple[str, ...]]:
+    """Take lines lettered A, B, C ... out of the text when there are at least two in order."""
+    lines = text.splitlines()
+    found: list[tuple[int, str]] = []
+    for number, line in enumerate(lines):
+        match = _OPTION_LINE.match(line)
+        if match and match.group(1) == chr(ord("A") + len(found)):
+            found.append((number, match.group(2)))
+    if len(found) < 2:
+        return text, ()
+    taken = {number for number, _ in found}
+    rest = "\n".join(line for number, line in enumerate(lines) if number not in taken)
+    rest = _OPTION_HEADING.sub(" ", rest)
+    return (rest, clean_options([option for _, option in found])) if rest.strip() else (text, ())
+
+
+def _strip_instructions(text: str) -> str:
+    """Remove instructions on the form of the answer where they open a sentence."""
+
+    def blank_at_sentence_start(match: re.Match[str]) -> str:
+        opens = _SENTENCE_START.search(text[max(0, match.start() - 80) : match.start()] or "\n")
+        asks = text[match.end() : match.end() + 1] == "?"
+        return " " if opens and not asks else match.group(0)
+
+    stripped = _INSTRUCTIONS.sub(blank_at_sentence_start, text)
+    if stripped != text:
+        stripped = re.sub(r"(?<=[.!?\s])(?:\s*[.!:]+)+(?=\s|$)", "", " " + stripped)
+    return stripped.strip()
