@@ -22,7 +22,6 @@ def add_parser(subparsers) -> None:
     for name, text in BENCHES.items():
         bench = benches.add_parser(name, help=text, description=text)
         bench.add_argument("--json", action="store_true", help="print one JSON object")
-        bench.add_argument("--rounds", type=int, default=5, help="counted rounds after the warm-up (default: 5)")
         importlib.import_module(f"tam_plugin.bench.{name}").add_arguments(bench)
     parser.set_defaults(run=run)
 

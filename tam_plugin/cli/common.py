@@ -51,7 +51,8 @@ def read_question(args: argparse.Namespace) -> Question:
         TamError: the query, the reader or the video cannot be used.
     """
     from tam_plugin.inductor.text import prepare_query
-    from tam_plugin.video import check_backend, probe_video
+    from tam_plugin.video import probe_video
+    from tam_plugin.video.reader import check_backend
 
     query = sys.stdin.read() if args.query == "-" else args.query
     prepare_query(query)

@@ -65,6 +65,9 @@ def preprocess_frames(
     scale = torch.tensor([1 / (255 * s) for s in std]).view(3, 1, 1)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1)
 
+    inference = torch.is_inference_mode_enabled()
+
+    @torch.inference_mode(inference)  # a thread does not inherit the caller's mode, which `out` belongs to
     def step(start: int) -> None:
         chunk = _resized(source[start : start + _CHUNK], size)
         target = out[start : start + _CHUNK]
@@ -105,7 +108,7 @@ def _resized_by_pillow(frames_THWC: torch.Tensor, size: int) -> torch.Tensor:
 
     resized = np.empty((len(frames_THWC), size, size, 3), np.uint8)
     for row, frame in enumerate(frames_THWC.numpy()):
-        resized[row] = Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC)
+        resized[row] = np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC))
     return torch.from_numpy(resized).permute(0, 3, 1, 2)
 
 

@@ -156,3 +156,12 @@ def test_equals_the_hosts_processor(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     found = preprocess_frames(frames).numpy()
     assert np.abs(found - np.load(tmp_path / "expected.npy")).max() <= ONE_LEVEL + 1e-6
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_any_grad_mode_gives_the_same(inference: bool) -> None:
+    frames = np.random.default_rng(5).integers(0, 256, (9, 40, 30, 3), np.uint8)
+    with torch.inference_mode(inference):
+        found = preprocess_frames(frames, size=16)
+    assert found.is_inference() == inference
+    assert torch.equal(found, preprocess_frames(frames, size=16))
