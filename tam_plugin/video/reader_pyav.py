@@ -73,7 +73,9 @@ def _groups(index: FrameIndex, indices: np.ndarray) -> list[_Group]:
         start = index.start_packet(packet)
         rows.setdefault(start, {})[int(index.pts[packet])] = row
         last[start] = max(last.get(start, packet), packet)
-    return [_Group(start, last[start], rows[start]) for start in sorted(rows)]
+    groups = [_Group(start, last[start], rows[start]) for start in sorted(rows)]
+    # long ones first, so that no thread is left with one at the end; short ones in order, to be reached by reading on
+    return sorted(groups, key=lambda group: min(0, _READ_ON_PACKETS - (group.last - group.start)))
 
 
 @dataclass
