@@ -79,7 +79,11 @@ class BudgetPolicy:
         Raises:
             ConfigError: the file cannot be read, or a field is missing, unknown or out of range.
         """
-        return cls.from_dict(load_yaml(DEFAULT_POLICY if path is None else path, what="budget policy"))
+        values = load_yaml(DEFAULT_POLICY if path is None else path, what="budget policy")
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
     def from_dict(cls, values: Any) -> BudgetPolicy:
@@ -92,6 +96,7 @@ class BudgetPolicy:
         reader = Reader(values, "budget policy", names)
         if reader.whole("version", 1) != POLICY_VERSION:
             raise ConfigError(f"budget policy.version = {values['version']!r}: expected {POLICY_VERSION}")
+        mode = reader.choice("mode", MODES)
         raw_groups = values.get("groups")
         if not isinstance(raw_groups, dict) or not raw_groups:
             raise ConfigError(f"groups = {raw_groups!r}: expected a mapping of group name to rule")
@@ -101,7 +106,7 @@ class BudgetPolicy:
         except InputError as error:
             raise ConfigError(f"tasks: {error}") from error
         return cls(
-            mode=reader.choice("mode", MODES),
+            mode=mode,
             context=read_context(
                 values.get("context"), reader.whole("grid", 1), reader.choice("pool_mode", POOL_MODES)
             ),
