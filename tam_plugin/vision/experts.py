@@ -137,7 +137,7 @@ class StackedExperts(nn.Module):
         rows = _GatherRows.apply(tokens.to(dtype), order, inverse, top_k)
         hidden = self.activation_fn(self.fc1.grouped(rows, offsets, one_hot))
         out = self.fc2.grouped(hidden, offsets, one_hot)
-        out = _GatherRows.apply(out, inverse, order, 1).unflatten(0, (-1, top_k))
+        out = _GatherRows.apply(out, inverse, order, 1).view(-1, top_k, self.fc2.weight.shape[1])
         return (out * weights.unsqueeze(-1)).sum(dim=1).to(dtype)
 
     def extra_repr(self) -> str:
@@ -163,7 +163,7 @@ class _GatherRows(torch.autograd.Function):
         (inverse,) = ctx.saved_tensors
         grad = grad.index_select(0, inverse)
         if ctx.copies > 1:
-            grad = grad.unflatten(0, (-1, ctx.copies)).sum(dim=1)
+            grad = grad.view(-1, ctx.copies, grad.shape[1]).sum(dim=1)
         return grad, None, None, None
 
 

@@ -69,8 +69,9 @@ class MoeMlp(nn.Module):
         tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
         routing = self.gate(tokens)
         # With a graph the losses are computed whether or not anyone listens: a checkpoint's recomputation runs
-        # after the collector has closed and must save the same tensors as its forward did.
-        if self._records is not None or torch.is_grad_enabled():
+        # after the collector has closed and must save the same tensors as its forward did. Without tokens there
+        # is no mean to report.
+        if tokens.shape[0] and (self._records is not None or torch.is_grad_enabled()):
             record = self._record(routing, hidden_states.shape[0])
             # While a backward runs, this is such a recomputation: it was reported before.
             if self._records is not None and not _in_backward():
@@ -84,8 +85,8 @@ class MoeMlp(nn.Module):
         return LayerRecord(
             balance_loss(routing.probabilities, mask, self.config.top_k),
             z_loss(routing.logits),
-            mask.unflatten(0, (batch, -1)).sum(dim=1),
-            weights.unflatten(0, (batch, -1)).sum(dim=1),
+            mask.view(batch, -1, self.config.num_experts).sum(dim=1),
+            weights.view(batch, -1, self.config.num_experts).sum(dim=1),
         )
 
     def to_dense(self, expert: int | None = None) -> tuple[nn.Linear, nn.Linear]:

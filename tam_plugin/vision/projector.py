@@ -21,7 +21,7 @@ class ResolutionProjectors(nn.Module):
 
     - ``resolution``: its own;
     - ``swapped``: the finest and the coarsest stride trade theirs (Tab. 11);
-    - ``random``: one at random for each video, from torch's CPU generator (Tab. 11);
+    - ``random``: one at random for each :meth:`select`, from torch's CPU generator (Tab. 11);
     - ``single``: the only one, child ``shared`` (stage 2);
     - ``soft``: the child ``soft``, a routed mixture of two-layer MLPs (Tab. 3d). Its losses and routing come
       through :func:`tam_plugin.vision.collect_routing`, as the encoder's.
@@ -111,9 +111,8 @@ class ResolutionProjectors(nn.Module):
         for frame, stride in enumerate(strides):
             frames_by_child.setdefault(child_by_stride[stride], []).append(frame)
         if len(frames_by_child) <= 1:
-            return self.project(
-                [(name, features) for name in frames_by_child] or [(self.select(strides[0]), features)]
-            )[0]
+            name = next(iter(frames_by_child), None) or self.select(self.config.image_stride)
+            return self.project([(name, features)])[0]
         order = torch.tensor([frame for frames in frames_by_child.values() for frame in frames], device=features.device)
         parts = features.index_select(0, order).split([len(frames) for frames in frames_by_child.values()])
         outputs = self.project(list(zip(frames_by_child, parts, strict=True)))
