@@ -67,6 +67,18 @@ def open_video(path: str, *, num_threads: int = 1) -> Iterator[tuple[Any, Any]]:
         yield container, _video_stream(path, container, num_threads)
 
 
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets of ``stream`` from where the container stands, without the empty ones that PyAV puts at the end."""
+    demuxed = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxed)
+        except (StopIteration, IndexError):  # PyAV's own end mark fails where streams came up after the file was opened
+            return
+        if packet.size:
+            yield packet
+
+
 def _video_stream(path: str, container: Any, num_threads: int) -> Any:
     stream = next((s for s in container.streams.video if not _is_cover(s)), None)
     if stream is None:

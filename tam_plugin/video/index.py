@@ -9,12 +9,13 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tam_plugin.errors import InputError
-from tam_plugin.video.container import libav_errors, one_line, open_video
+from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
 from tam_plugin.video.integrity import cut_short, matroska_is_cut, require_whole
 
 if TYPE_CHECKING:
@@ -100,9 +101,7 @@ def scan_packets(path: str) -> FrameIndex | None:
     with open_video(path) as (container, stream), libav_errors(path, "cannot be read to its end"):
         require_whole(path, stream)
         seconds_per_tick = float(stream.time_base)
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
+        for packet in packets_of(container, stream):
             timed = timed and packet.pts is not None
             pts.append(0 if packet.pts is None else packet.pts)
             dts.append(_NO_TIME if packet.dts is None else packet.dts)
@@ -181,9 +180,9 @@ def decoded_frames(path: str, container: Any, stream: Any) -> Any:
     count = 0
     damaged = False
     with libav_errors(path, "cannot be read to its end"):
-        for packet in container.demux(stream):
+        for packet in chain(packets_of(container, stream), [None]):
             try:
-                frames = stream.codec_context.decode(packet if packet.size else None)
+                frames = stream.codec_context.decode(packet)
             except av.error.InvalidDataError:
                 damaged = damaged or count > 0  # a stream that was cut into starts with packets that nothing can decode
                 continue

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from array import array
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tam_plugin.errors import InputError
-from tam_plugin.video.container import checked_path, libav_errors, one_line, open_video
+from tam_plugin.video.container import checked_path, libav_errors, one_line, open_video, packets_of
 from tam_plugin.video.index import FrameIndex, scan_frames, scan_packets
 from tam_plugin.video.info import VideoInfo
 from tam_plugin.video.integrity import header_entries, require_whole
@@ -129,15 +130,13 @@ def video_info(stored: StoredVideo, index: FrameIndex | None) -> VideoInfo:
 def _first_frame(container: Any, stream: Any) -> Any | None:
     import av
 
-    for count, packet in enumerate(container.demux(stream)):
+    for packet in chain(islice(packets_of(container, stream), _FIRST_FRAME_PACKETS), [None]):
         try:
-            frames = stream.codec_context.decode(packet if packet.size else None)
+            frames = stream.codec_context.decode(packet)
         except av.error.InvalidDataError:
-            frames = []
+            continue
         if frames:
             return frames[0]
-        if count >= _FIRST_FRAME_PACKETS or not packet.size:
-            break
     return None
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tam_plugin.video.container import libav_errors, open_video
+from tam_plugin.video.container import libav_errors, open_video, packets_of
 from tam_plugin.video.index import decoded_frames
 from tam_plugin.video.reader import FramesMissingError, ReadRequest
 from tam_plugin.video.scaling import one_thread, scaling_flags
@@ -135,7 +135,7 @@ class _Cursor:
         self._container = container
         self._stream = stream
         self._index = index
-        self._packets: Iterator[Any] = container.demux(stream)
+        self._packets: Iterator[Any] = packets_of(container, stream)
         self._next = 0
 
     def packets(self, start: int, last: int) -> Iterator[Any]:
@@ -149,7 +149,7 @@ class _Cursor:
             self._seek(start, earlier_s)
             packet = self._find(start)
         place = start
-        while packet is not None and packet.size:
+        while packet is not None:
             self._next = place + 1
             yield packet
             if place == last:
@@ -170,7 +170,7 @@ class _Cursor:
     def _seek(self, start: int, earlier_s: float) -> None:
         ticks = int(self._index.pts[start]) - round(earlier_s / self._index.seconds_per_tick)
         self._container.seek(ticks, stream=self._stream, backward=True)
-        self._packets = self._container.demux(self._stream)
+        self._packets = packets_of(self._container, self._stream)
 
 
 def _read_in_order(request: ReadRequest) -> None:

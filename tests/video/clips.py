@@ -38,6 +38,7 @@ def make_clip(
     options: dict[str, str] | None = None,
     container: str | None = None,
     container_options: dict[str, str] | None = None,
+    with_sound: bool = False,
 ) -> Path:
     """Encode ``num_frames`` pictures; ``times`` are their presentation times in ``time_base`` units."""
     width, height = size
@@ -48,6 +49,8 @@ def make_clip(
         stream.options = options or {}
         if time_base is not None:
             stream.codec_context.time_base = time_base
+        if with_sound:
+            _add_tone(output)
         for number in range(num_frames):
             frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24").reformat(format=pix_fmt)
             frame.pts = number if times is None else times[number]
@@ -60,13 +63,17 @@ def make_clip(
 def make_audio(path: Path) -> Path:
     """A second of tone, and no picture."""
     with av.open(f"file:{path}", "w") as output:
-        stream = output.add_stream("aac", rate=8000)
-        samples = np.sin(np.arange(8000) / 9).astype(np.float32)[None]
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-        frame.sample_rate = 8000
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+        _add_tone(output)
     return path
+
+
+def _add_tone(output: av.container.OutputContainer) -> None:
+    stream = output.add_stream("aac", rate=8000)
+    samples = np.sin(np.arange(8000) / 9).astype(np.float32)[None]
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+    frame.sample_rate = 8000
+    output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
 
 
 MATRICES = {

@@ -49,6 +49,18 @@ def test_stream_cut_into_starts_at_its_first_keyframe(tmp_path: Path) -> None:
     assert sampled.timestamps_s[0] == 0
 
 
+def test_streams_that_come_up_after_the_start(tmp_path: Path) -> None:
+    """A recording that goes on with sound: PyAV knows of the second stream only once it has read that far."""
+    silent, sounding = make_clip(tmp_path / "a.ts", 30), make_clip(tmp_path / "b.ts", 30, with_sound=True)
+    nothing = (b"\x47\x1f\xff\x10" + b"\xff" * 184) * 40_000  # more than is looked at when the file is opened
+    path = tmp_path / "joined.ts"
+    path.write_bytes(silent.read_bytes() + nothing + sounding.read_bytes())
+    sampled = sample_frames(path, 60)
+    assert np.array_equal(sampled.frames[:30], shown_frames(silent)[0])
+    assert np.array_equal(sampled.frames[30:], shown_frames(sounding)[0])
+    assert (np.diff(sampled.timestamps_s) > 0).all()
+
+
 def turned(matrix: tuple[int, int, int, int], image: np.ndarray) -> np.ndarray:
     """``image`` as a player shows it: each stored point moved by the display matrix, one at a time."""
     a, b, c, d = matrix
