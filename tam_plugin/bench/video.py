@@ -111,7 +111,7 @@ def make_video(path: Path, seconds: int) -> None:
     import av
 
     y, x = np.mgrid[0 : 2 * _HEIGHT, 0 : 2 * _WIDTH]
-    grain = np.random.default_rng(0).normal(0, 6, x.shape)
+    grain = np.random.default_rng(0).normal(0, 3, x.shape)
     luma = (110 + 48 * np.sin(x / 37) + 40 * np.cos(y / 23) + grain).clip(16, 235).astype(np.uint8)
     blue = (128 + 60 * np.sin(x / 91 + y / 57))[:_HEIGHT, :_WIDTH].astype(np.uint8)
     with av.open(str(path), "w", format="mp4") as output:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import checked_path
+from tam_plugin.video.header import Header, read_header
 from tam_plugin.video.index import FrameIndex, scan_frames, scan_packets
 from tam_plugin.video.indices import snap_indices, uniform_indices
 from tam_plugin.video.info import SampledVideo
 from tam_plugin.video.integrity import cut_short
-from tam_plugin.video.probe import StoredVideo, read_header, video_info
+from tam_plugin.video.probe import video_info
 from tam_plugin.video.reader import FramesMissingError, ReadRequest, check_backend, reader_of
 from tam_plugin.video.scaling import output_size
 
@@ -57,7 +57,7 @@ def sample_frames(
 
     Returns:
         The frames, uint8 ``[T, H, W, 3]``, their indices and true timestamps. Memory is bounded by them: besides, one
-        decoded picture a thread and 17 bytes for each packet of the file are held.
+        decoded picture a thread and, for each packet of the file, some tens of bytes are held.
 
     Raises:
         InputError: the file, the budget, the backend's name or the size cannot be used; one line says why.
@@ -75,16 +75,16 @@ def sample_frames(
         return sample_images(name, num_frames, size=size, num_threads=threads, image_fps=image_fps)
 
     wanted = _Wanted(num_frames, backend, snap_to_keyframes, size, threads)
-    stored = read_header(name)
-    index = scan_packets(name)
+    header = read_header(name)
+    index = header.index or scan_packets(name)
     if index is not None:
         try:
-            return _sample(stored, index, wanted)
+            return _sample(header, index, wanted)
         except FramesMissingError:
             pass  # packets that hold no frame of their own, or damage: decoding everything tells which
     index = scan_frames(name, num_threads=threads)
     try:
-        return _sample(stored, index, wanted)
+        return _sample(header, index, wanted)
     except FramesMissingError as error:
         raise cut_short(name, error.got, num_frames) from error
 
@@ -97,18 +97,18 @@ class _Wanted(NamedTuple):
     num_threads: int
 
 
-def _sample(stored: StoredVideo, index: FrameIndex, wanted: _Wanted) -> SampledVideo:
-    info = video_info(stored, index)
+def _sample(header: Header, index: FrameIndex, wanted: _Wanted) -> SampledVideo:
+    info = video_info(header, index)
     uniform = uniform_indices(index.num_frames, wanted.num_frames)
     indices = snap_indices(uniform, index.timestamps_s, index.is_keyframe) if wanted.snap else uniform
     width, height = output_size(wanted.size, info.width, info.height)
     frames: NDArray[np.uint8] = np.empty((len(indices), height, width, 3), np.uint8)
     request = ReadRequest(
-        path=stored.path,
+        path=header.path,
         index=index,
-        orientation=stored.orientation,
+        orientation=header.orientation,
         indices=indices,
-        native_size=stored.size,
+        native_size=header.size,
         out=frames,
         num_threads=wanted.num_threads,
     )
@@ -117,7 +117,7 @@ def _sample(stored: StoredVideo, index: FrameIndex, wanted: _Wanted) -> SampledV
         frames=frames,
         timestamps_s=index.timestamps_s[indices],
         indices=indices,
-        info=replace(info, num_frames=index.num_frames),
+        info=info,
         backend=wanted.backend,
         snapped=int((indices != uniform).sum()),
     )
