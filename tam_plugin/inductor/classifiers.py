@@ -5,13 +5,11 @@ Each gives ``token_ids(texts)`` and ``logits(ids)``; the :class:`~tam_plugin.ind
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tam_plugin.errors import ConfigError, InputError, require
 from tam_plugin.inductor import storage
-from tam_plugin.inductor.text import QueryTruncatedWarning
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,9 +24,11 @@ class Classifier(Protocol):
     """The checkpoint's configuration; ``id2label`` names the outputs."""
     where: str
     """The checkpoint's name, for messages."""
+    max_tokens: int
+    """The longest input that the model reads."""
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens included, within the model's length."""
+        """Token ids of each text, special tokens included, however long."""
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         """Float32 logits ``[B, L]`` of a batch of token id lists, padded here."""
@@ -56,7 +56,7 @@ class CompactClassifier:
             raise InputError(f"{where}: {storage.TOKENIZER_FILE} cannot be read: {str(error)[:120]!r}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._max_tokens = int(sizes.max_position_embeddings)
+        self.max_tokens = int(sizes.max_position_embeddings)
         state = storage.load_weights(folder / storage.WEIGHTS_FILE)
         with torch.device("meta"):
             self._model = SentenceClassifier(sizes)
@@ -67,7 +67,7 @@ class CompactClassifier:
         self._model.eval().requires_grad_(False)
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        return _fit([e.ids for e in self._tokenizer.encode_batch(texts)], self._max_tokens)
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
@@ -109,11 +109,11 @@ class HuggingFaceClassifier:
             raise ConfigError(f"{name_or_path}: not a trained sequence classifier, weights are missing: {missing}")
         self._pad_id = _padding_id(self._tokenizer, config, where=self.where)
         model.config.pad_token_id = self._pad_id
-        self._max_tokens = min(_HF_MAX_TOKENS, int(getattr(config, "max_position_embeddings", _HF_MAX_TOKENS)))
+        self.max_tokens = min(_HF_MAX_TOKENS, int(getattr(config, "max_position_embeddings", _HF_MAX_TOKENS)))
         self._model = model.float().eval().requires_grad_(False)
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        return _fit(self._tokenizer(texts, padding=False, truncation=False)["input_ids"], self._max_tokens)
+        return self._tokenizer(texts, padding=False, truncation=False)["input_ids"]
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
@@ -121,20 +121,6 @@ class HuggingFaceClassifier:
         ids_BN, mask_BN = pad_ids(ids, pad_id=self._pad_id)
         with torch.inference_mode():
             return self._model(input_ids=ids_BN, attention_mask=mask_BN.long()).logits.float()
-
-
-def _fit(ids: list[list[int]], max_tokens: int) -> list[list[int]]:
-    """Cut token lists that are longer than the model reads, in the middle, and say so."""
-    longest = max(map(len, ids), default=0)
-    if longest <= max_tokens:
-        return ids
-    warnings.warn(
-        f"the query has {longest} tokens; this Inductor reads at most {max_tokens}, so its middle was left out",
-        QueryTruncatedWarning,
-        stacklevel=5,
-    )
-    head = max_tokens // 4
-    return [row if len(row) <= max_tokens else row[:head] + row[len(row) - (max_tokens - head) :] for row in ids]
 
 
 def pad_ids(ids: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:

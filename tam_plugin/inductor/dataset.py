@@ -20,7 +20,10 @@ from tam_plugin.taxonomy import NUM_TASK_TYPES
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """One query with its label (1-8), a second valid label or None, and what else is known of it."""
+    """One query with its label (1-8), a second valid label or None, and what else is known of it.
+
+    With ``needs_options`` the options decide the type, and :func:`add_noise` keeps them.
+    """
 
     question: str
     label: int
@@ -28,6 +31,7 @@ class LabelledQuery:
     options: tuple[str, ...] | None = None
     duration_s: float | None = None
     dataset: str = ""
+    needs_options: bool = False
 
 
 def read_queries(path: str | Path) -> list[LabelledQuery]:
@@ -71,7 +75,8 @@ def written_queries(corpus: Corpus, per_label: int, rng: random.Random) -> list[
     rows = []
     for label in range(1, NUM_TASK_TYPES + 1):
         for query in corpus.sample(label, per_label, rng):
-            rows.append(LabelledQuery(query.question, label, query.label2, query.options, dataset="written"))
+            row = LabelledQuery(query.question, label, query.label2, query.options, dataset="written")
+            rows.append(replace(row, needs_options=query.needs_options))
     return rows
 
 
@@ -85,8 +90,8 @@ def cap_per_source(rows: Sequence[LabelledQuery], cap: int, rng: random.Random) 
 
 _PREFIXES = (
     "In the video, ", "According to the video, ", "Based on the video, ", "In this clip, ", "From the video, ",
-    "Watch the video. ", "Look at the video and tell me: ", "Hey, ", "Please tell me ", "Question: ", "can you tell me ",
-    "Given the video, ", "As shown in the video, ", "Considering the whole video, ", "From what we see, ",
+    "Watch the video. ", "Look at the video and tell me: ", "Hey, ", "Please tell me ", "Question: ",
+    "can you tell me ", "Given the video, ", "As shown in the video, ", "From what we see, ",
     "In the scene, ", "ok so ", "I wonder, ", "I'd like to know ", "At the {0} of the video, ",
 )  # fmt: skip
 _SUFFIXES = (" in the video", " in this clip", " in the given video", " here", " as seen in the video", " please")
@@ -111,7 +116,7 @@ def add_noise(row: LabelledQuery, rng: random.Random) -> LabelledQuery:
         question = _slip(question, rng)
     options = row.options
     if options:
-        options = None if rng.random() < 0.45 else tuple(rng.sample(options, len(options)))
+        options = None if not row.needs_options and rng.random() < 0.45 else tuple(rng.sample(options, len(options)))
         if options and rng.random() < 0.5:
             options = tuple(o[:1].upper() + o[1:] + rng.choice((".", "")) for o in options)
     return replace(row, question=question, options=options)

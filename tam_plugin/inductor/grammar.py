@@ -4,8 +4,9 @@
 
     label: 1                     # the task type of the file, 1-8
     groups:
-      - options: color           # a name in the lexicon that answers come from, or a list of literal ones; may be absent
+      - options: color           # a name in the lexicon, or a list of texts; may be absent
         label2: 2                # a second valid label; may be absent
+        needs_options: true      # the options decide the type, so they are never left out; may be absent
         weight: 2                # how often the group is drawn, against 1 for the others; may be absent
         templates: |
           [what|which] colou?r is {thing} in the video
@@ -34,10 +35,11 @@ _LEXICON_FILE = "lexicon.yaml"
 _SLOT = re.compile(r"\{(\w+)(?:\.(\d+))?(?::(s|ing|ed))?\}")
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _VOWELS = "aeiou"
-_DOUBLED = frozenset(
-    "put cut sit run hit stop grab drop clap step swim get pat slip chop skip drag hug spin pet trim dip stir rub flip "
-    "tap wrap plug scrub knit zip jog nod wag mop sip plan pin strip throb shut unplug pour_".split()
-)
+_DOUBLED_VERBS = """
+put cut sit run hit stop grab drop clap step swim get pat slip chop skip drag hug spin pet trim dip stir rub flip
+tap wrap plug scrub knit zip jog nod wag mop sip plan pin strip throb shut unplug
+"""
+_DOUBLED = frozenset(_DOUBLED_VERBS.split())
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class WrittenQuery:
     label: int
     label2: int | None = None
     options: tuple[str, ...] | None = None
+    needs_options: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class _Group:
     label2: int | None
     options: tuple[str, ...]
     weight: float
+    needs_options: bool
 
 
 @dataclass
@@ -111,7 +115,7 @@ class Corpus:
                 if question not in seen:
                     break
             seen.add(question)
-            yield WrittenQuery(question, label, group.label2, self._options(group, rng))
+            yield WrittenQuery(question, label, group.label2, self._options(group, rng), group.needs_options)
 
     def realise(self, template: str, rng: random.Random) -> str:
         """One text of a template."""
@@ -161,41 +165,35 @@ def inflect(phrase: str, form: str) -> str:
 
 
 def _inflect_verb(verb: str, form: str) -> str:
+    doubled = verb + (verb[-1] if verb in _DOUBLED else "")
     if form == "s":
-        if verb.endswith(("s", "sh", "ch", "x", "z", "o")):
-            return verb + "es"
-        return verb[:-1] + "ies" if _consonant_y(verb) else verb + "s"
+        stem = verb[:-1] + "i" if _consonant_y(verb) else verb
+        return stem + ("es" if stem.endswith(("i", "s", "sh", "ch", "x", "z", "o")) else "s")
     if form == "ing":
         if verb.endswith("ie"):
             return verb[:-2] + "ying"
-        if verb.endswith("e") and not verb.endswith("ee"):
-            return verb[:-1] + "ing"
-        return verb + (verb[-1] if verb in _DOUBLED else "") + "ing"
+        return (verb[:-1] if verb.endswith("e") and not verb.endswith("ee") else doubled) + "ing"
     if verb in _IRREGULAR:
         return _IRREGULAR[verb]
     if verb.endswith("e"):
         return verb + "d"
-    if _consonant_y(verb):
-        return verb[:-1] + "ied"
-    return verb + (verb[-1] if verb in _DOUBLED else "") + "ed"
+    return (verb[:-1] + "i" if _consonant_y(verb) else doubled) + "ed"
 
 
 def _consonant_y(verb: str) -> bool:
     return len(verb) > 1 and verb[-1] == "y" and verb[-2] not in _VOWELS
 
 
-_IRREGULAR = dict(
-    pair.split(":")
-    for pair in (
-        "put:put cut:cut sit:sat run:ran hit:hit get:got swim:swam take:took give:gave hold:held throw:threw write:wrote "
-        "drive:drove ride:rode fall:fell stand:stood catch:caught bring:brought leave:left drink:drank eat:ate "
-        "build:built draw:drew sing:sang feed:fed fold:folded blow:blew go:went do:did make:made shake:shook bend:bent "
-        "speak:spoke tell:told buy:bought sell:sold find:found lose:lost win:won pay:paid send:sent set:set shut:shut "
-        "spin:spun sweep:swept teach:taught tear:tore wear:wore read:read meet:met lead:led lie:lay slide:slid "
-        "break:broke come:came fly:flew hang:hung light:lit say:said see:saw shoot:shot strike:struck swing:swung "
-        "knit:knitted choose:chose begin:began grind:ground dig:dug hide:hid keep:kept bite:bit"
-    ).split()
-)
+_IRREGULAR_VERBS = """
+put:put cut:cut sit:sat run:ran hit:hit get:got swim:swam take:took give:gave hold:held throw:threw write:wrote
+drive:drove ride:rode fall:fell stand:stood catch:caught bring:brought leave:left drink:drank eat:ate build:built
+draw:drew sing:sang feed:fed fold:folded blow:blew go:went do:did make:made shake:shook bend:bent speak:spoke
+tell:told buy:bought sell:sold find:found lose:lost win:won pay:paid send:sent set:set shut:shut spin:spun
+sweep:swept teach:taught tear:tore wear:wore read:read meet:met lead:led lie:lay slide:slid break:broke come:came
+fly:flew hang:hung light:lit say:said see:saw shoot:shot strike:struck swing:swung knit:knitted choose:chose
+begin:began grind:ground dig:dug hide:hid keep:kept bite:bit
+"""
+_IRREGULAR = dict(pair.split(":") for pair in _IRREGULAR_VERBS.split())
 
 
 def _tidy(text: str) -> str:
@@ -208,7 +206,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"the corpus file {path.name} cannot be read: {' '.join(str(error).split())[:160]}") from error
+        raise ConfigError(
+            f"the corpus file {path.name} cannot be read: {' '.join(str(error).split())[:160]}"
+        ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"the corpus file {path.name} must hold a mapping, found {type(content).__name__}")
     return content
@@ -225,4 +225,6 @@ def _read_group(group: dict[str, Any], label: Any, path: Path) -> _Group:
         raise ConfigError(f"{path.name}: a group has no templates")
     options = group.get("options") or []
     sources = [f"{{{options}}}"] if isinstance(options, str) else [str(option) for option in options]
-    return _Group(templates, label, label2, tuple(sources), float(group.get("weight", 1)))
+    return _Group(
+        templates, label, label2, tuple(sources), float(group.get("weight", 1)), bool(group.get("needs_options"))
+    )

@@ -11,7 +11,7 @@ from tam_plugin.errors import InputError
 from tam_plugin.inductor import storage
 from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier
 from tam_plugin.inductor.labels import map_labels
-from tam_plugin.inductor.text import QueryTruncatedWarning, build_input, prepare_query
+from tam_plugin.inductor.text import PreparedQuery, QueryTruncatedWarning, build_input, prepare_query
 from tam_plugin.taxonomy import TaskDistribution
 
 DEFAULT_FOLDER = Path(__file__).with_name("default")
@@ -98,6 +98,9 @@ class Inductor:
             options: a list of options or None for each query; None when there are none.
             batch_size: queries a forward pass.
 
+        Warns:
+            QueryTruncatedWarning: once a call, when a query is longer than is read.
+
         Raises:
             InputError: as in :meth:`classify`, or lists of different lengths.
         """
@@ -107,10 +110,15 @@ class Inductor:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         durations_s = _aligned(durations_s, len(queries), "durations_s")
         options = _aligned(options, len(queries), "options")
-        texts = [self.input_text(q, d, o) for q, d, o in zip(queries, durations_s, options, strict=True)]
+        prepared = [prepare_query(query) for query in queries]
+        texts = [self.input_text(p, d, o) for p, d, o in zip(prepared, durations_s, options, strict=True)]
         if not texts:
             return []
-        ids = self._classifier.token_ids(texts)
+        ids, cut = self._within_length(self.token_ids(texts))
+        notices = [p.notice or c for p, c in zip(prepared, cut, strict=True) if p.notice or c]
+        if notices:
+            count = f" ({len(notices)} of {len(texts)} queries were truncated)" if len(texts) > 1 else ""
+            warnings.warn(f"{notices[0]}{count}", QueryTruncatedWarning, stacklevel=2)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         results: list[TaskDistribution | None] = [None] * len(ids)
         for start in range(0, len(order), batch_size):
@@ -121,22 +129,34 @@ class Inductor:
         return [result for result in results if result is not None]
 
     def input_text(
-        self, query: str, duration_s: float | None = None, options: Sequence[str] | None = None
+        self, query: str | PreparedQuery, duration_s: float | None = None, options: Sequence[str] | None = None
     ) -> str:
-        """The text that the classifier reads for a query (:mod:`tam_plugin.inductor.text`).
-
-        Warns with :class:`QueryTruncatedWarning` when the query is longer than is read.
-        """
-        prepared = prepare_query(query)
-        if prepared.notice:
-            warnings.warn(prepared.notice, QueryTruncatedWarning, stacklevel=4)
+        """The text that the classifier reads for a query (:mod:`tam_plugin.inductor.text`)."""
         return build_input(
-            prepared,
+            query,
             options=options,
             duration_s=duration_s,
             use_options=self.use_options,
             use_duration=self.use_duration,
         )
+
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of input texts, special tokens included."""
+        return self._classifier.token_ids(texts)
+
+    def _within_length(self, ids: list[list[int]]) -> tuple[list[list[int]], list[str | None]]:
+        """Token lists cut in the middle to the model's length, and for each what was done or None."""
+        most = self._classifier.max_tokens
+        head = most // 4
+        kept = [row if len(row) <= most else row[:head] + row[len(row) - (most - head) :] for row in ids]
+        notices = [
+            f"the query and its options have {len(row)} tokens; this Inductor reads at most {most}, "
+            "so the middle was truncated"
+            if len(row) > most
+            else None
+            for row in ids
+        ]
+        return kept, notices
 
 
 def _compact(folder: Path, where: str) -> CompactClassifier:

@@ -31,11 +31,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     if not folder.is_dir():
-        raise InputError(f"no Inductor at {str(folder)!r}: expected a folder with {CONFIG_FILE} and safetensors weights")
+        raise InputError(
+            f"no Inductor at {str(folder)!r}: expected a folder with {CONFIG_FILE} and safetensors weights"
+        )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{str(folder)!r} holds no {CONFIG_FILE}; expected a sequence-classification checkpoint") from None
+        raise InputError(
+            f"{str(folder)!r} holds no {CONFIG_FILE}; expected a sequence-classification checkpoint"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read as JSON: {_first_line(error)}") from error
     if not isinstance(values, dict):

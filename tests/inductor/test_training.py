@@ -1,0 +1,209 @@
+"""Data, grammar, training and evaluation on tiny material."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.inductor import Inductor
+from tam_plugin.inductor.dataset import LabelledQuery, add_noise, cap_per_source, read_queries
+from tam_plugin.inductor.evaluation import score
+from tam_plugin.inductor.grammar import Corpus, inflect
+from tam_plugin.inductor.storage import load_weights, quantize_rows, save_weights
+from tam_plugin.inductor.training import TrainingOptions, fit_temperature, targets
+from tam_plugin.taxonomy import TaskDistribution
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus.load()
+
+
+def test_corpus_covers_every_type_without_loose_ends(corpus: Corpus) -> None:
+    rng = random.Random(0)
+    for label in range(1, 9):
+        rows = list(corpus.sample(label, 200, rng))
+        assert {row.label for row in rows} == {label}
+        assert len({row.question for row in rows}) > 190
+        texts = [row.question for row in rows] + [o for row in rows for o in row.options or ()]
+        assert not [text for text in texts if set("{}|") & set(text)]
+        assert all(row.options is None or len(row.options) >= 1 for row in rows)
+
+
+def test_every_template_can_be_realised(corpus: Corpus) -> None:
+    rng = random.Random(1)
+    for group in corpus.groups:
+        for template in group.templates:
+            text = corpus.realise(template, rng)
+            assert text and not set("{}[]|") & set(text), template
+
+
+def test_same_seed_same_queries(corpus: Corpus) -> None:
+    draws = [list(corpus.sample(4, 30, random.Random(seed))) for seed in (3, 3, 4)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_numbered_slots_repeat(corpus: Corpus) -> None:
+    text = corpus.realise("{color.1} and {color.1}", random.Random(0))
+    assert text.split(" and ")[0] == text.split(" and ")[1]
+
+
+def test_split_shares_no_template(corpus: Corpus) -> None:
+    kept, held = corpus.split(0.2, random.Random(0))
+    templates = [
+        {(g.label, g.label2, g.options, t) for g in part.groups for t in g.templates} for part in (kept, held, corpus)
+    ]
+    assert held.num_templates > 100 and not templates[0] & templates[1]
+    assert templates[0] | templates[1] == templates[2]
+
+
+@pytest.mark.parametrize(
+    ("verb", "s", "ing", "ed"),
+    [
+        ("put on", "puts on", "putting on", "put on"),
+        ("carry it", "carries it", "carrying it", "carried it"),
+        ("push", "pushes", "pushing", "pushed"),
+        ("play", "plays", "playing", "played"),
+        ("tie", "ties", "tying", "tied"),
+        ("take", "takes", "taking", "took"),
+        ("peel", "peels", "peeling", "peeled"),
+        ("knead", "kneads", "kneading", "kneaded"),
+    ],
+)
+def test_inflection(verb: str, s: str, ing: str, ed: str) -> None:
+    assert [inflect(verb, form) for form in ("s", "ing", "ed")] == [s, ing, ed]
+
+
+def test_a_template_with_an_unknown_slot_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lexicon.yaml").write_text("color: [red]\n")
+    (tmp_path / "1.yaml").write_text("label: 1\ngroups:\n  - templates: |\n      what is {colour}\n")
+    with pytest.raises(ConfigError, match="colour"):
+        Corpus.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "is empty"),
+        ("{", "line 1"),
+        ("[1]", "line 1"),
+        ('{"question": "Why?"}', "label"),
+        ('{"question": "Why?", "label": 9}', "9"),
+        ('{"question": " ", "label": 1}', "question"),
+        ('{"question": "Why?", "label": 1, "options": "a"}', "options"),
+    ],
+)
+def test_bad_query_files_name_the_line(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "queries.jsonl"
+    path.write_text(line)
+    with pytest.raises(InputError, match=said):
+        read_queries(path)
+
+
+def test_noise_keeps_labels_and_is_capped_by_source() -> None:
+    rng = random.Random(0)
+    row = LabelledQuery("what color is the boat", 1, 2, ("red", "blue", "green"), dataset="a")
+    noisy = [add_noise(row, rng) for _ in range(200)]
+    assert {(n.label, n.label2) for n in noisy} == {(1, 2)}
+    assert len({n.question for n in noisy}) > 30 and {n.options is None for n in noisy} == {True, False}
+    assert len(cap_per_source([row] * 50 + [LabelledQuery("why", 7, dataset="b")] * 3, 10, rng)) == 13
+
+
+def test_int8_rows_round_within_half_a_step(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(7, 33) * torch.logspace(-3, 2, 7)[:, None], torch.randn(7)
+    save_weights(tmp_path / "w.safetensors", {"a.weight": weight, "a.bias": bias})
+    loaded = load_weights(tmp_path / "w.safetensors")
+    step = weight.abs().amax(1, keepdim=True) / 127
+    assert ((loaded["a.weight"] - weight).abs() <= step * 0.5001).all()
+    assert torch.equal(loaded["a.bias"], bias)
+    assert quantize_rows(torch.zeros(2, 3))[0].eq(0).all()
+
+
+def test_temperature_recovers_a_known_one() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(20000, 8) * 2
+    labels = torch.multinomial(logits.softmax(-1), 1)[:, 0]
+    assert fit_temperature(logits * 3.0, labels) == pytest.approx(3.0, rel=0.05)
+
+
+def test_targets_share_the_second_label() -> None:
+    options = TrainingOptions(base=Path(), label2_weight=0.3, label_smoothing=0.08)
+    target = targets([LabelledQuery("q", 4, 2), LabelledQuery("q", 1)], options)
+    assert target.sum(1).tolist() == pytest.approx([1.0, 1.0])
+    assert target[0, 3].item() == pytest.approx(0.7 * 0.92 + 0.01)
+    assert target[0, 1].item() == pytest.approx(0.3 * 0.92 + 0.01)
+    assert target[1, 0].item() == pytest.approx(0.93)
+
+
+def test_score_against_hand_worked_figures() -> None:
+    def sure(label: int, p: float) -> TaskDistribution:
+        rest = (1 - p) / 7
+        return TaskDistribution(tuple(p if i == label - 1 else rest for i in range(8)))
+
+    rows = [LabelledQuery("q", 1), LabelledQuery("q", 1), LabelledQuery("q", 2, 1), LabelledQuery("q", 4)]
+    figures = score([sure(1, 0.95), sure(2, 0.55), sure(1, 0.95), sure(4, 0.95)], rows)
+    assert figures["accuracy"] == 0.5 and figures["accuracy_label2"] == 0.75
+    assert figures["recall"][:4] == [0.5, 0.0, None, 1.0]
+    assert figures["macro_f1"] == pytest.approx((0.5 + 0.0 + 1.0) / 3)
+    assert figures["ece"] == pytest.approx((abs(2 / 3 - 0.95) * 3 + 0.55) / 4)
+    assert [(b["count"], b["range"][0]) for b in figures["buckets"]] == [(1, 0.4), (3, 0.8)]
+
+
+def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> None:
+    base, out, queries = tmp_path / "base", tmp_path / "out", tmp_path / "queries.jsonl"
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "why",
+        "where",
+        "what",
+        "color",
+        "order",
+        "how",
+        "many",
+        "?",
+        "the",
+    ]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    transformers.BertModel(config).save_pretrained(base)
+    tokenizer.save(str(base / "tokenizer.json"))
+    queries.write_text("\n".join(json.dumps({"question": f"why {i}", "label": 7, "dataset": "t"}) for i in range(40)))
+    command = [sys.executable, "-m", "tam_plugin.inductor.training", "--base", base, "--out", out, "--queries", queries]
+    numbers = ["--written-per-label", "24", "--epochs", "3", "--batch-size", "16", "--learning-rate", "2e-3"]
+    done = subprocess.run([*map(str, command), *numbers], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["rows"] == 36 + 8 * 24 and 0 < figures["temperature"] < 8.1
+    inductor = Inductor.from_pretrained(out)
+    assert inductor.temperature == pytest.approx(figures["temperature"], abs=1e-3)
+    why, where = (inductor.classify(word).probabilities for word in ("why", "where"))
+    assert why.index(max(why)) == 6 and where[6] < why[6] and math.isclose(sum(why), 1, abs_tol=1e-6)
+
+
+def test_a_missing_base_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tam_plugin.inductor.training", "--base", "nowhere", "--out", str(tmp_path / "o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "nowhere" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "o").exists()
