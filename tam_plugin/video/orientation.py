@@ -24,8 +24,8 @@ class Orientation:
         """Whether width and height change places."""
         return self.rotation in (90, 270)
 
-    def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A view of ``frame`` ``[H, W, 3]`` that stands upright."""
+    def apply(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """A view of ``frame`` ``[H, W, …]`` that stands upright."""
         upright = np.rot90(frame, self.rotation // 90)
         return upright[:, ::-1] if self.mirrored else upright
 

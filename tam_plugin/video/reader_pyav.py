@@ -27,6 +27,9 @@ from tam_plugin.video.scaling import one_thread, scaling_flags
 if TYPE_CHECKING:
     from tam_plugin.video.index import FrameIndex
 
+_PIXEL = np.dtype("V3")
+"""An RGB pixel as one element: turning a picture moves pixels, not single bytes."""
+
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs whose unreferenced pictures are marked so that no other picture can need them. HEVC's marks hold within one
 temporal sub-layer only, so nothing is skipped there."""
@@ -193,7 +196,7 @@ class FrameWriter:
     def __init__(self, request: ReadRequest) -> None:
         from av.video.reformatter import VideoReformatter
 
-        self._out = request.out
+        self._out = request.out.view(_PIXEL)[..., 0]
         self._orientation = request.orientation
         self._reformatter = VideoReformatter()
         width, height = request.stored_size
@@ -206,7 +209,4 @@ class FrameWriter:
         rgb = self._reformatter.reformat(frame, **self._settings)
         plane = rgb.planes[0]
         lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : rgb.width * 3]
-        picture = np.lib.stride_tricks.as_strided(
-            lines, (rgb.height, rgb.width, 3), (plane.line_size, 3, 1), writeable=False
-        )
-        self._out[row] = self._orientation.apply(picture)
+        self._out[row] = self._orientation.apply(lines.view(_PIXEL))
