@@ -8,6 +8,7 @@ from transformers import AutoConfig, LlavaOnevisionConfig
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, newline_tokens, pooled_side
 from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError
 
 NEWLINE_POSITION = "one_token"
 """This host ends a video with one newline token."""
@@ -25,7 +26,16 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
 
     @property
     def tam_config(self) -> TamConfig:
-        """The ``tam`` section, checked."""
+        """The ``tam`` section, checked.
+
+        Raises:
+            ConfigError: there is none, as in the configuration of a dense checkpoint, or it is bad.
+        """
+        if self.tam is None:
+            raise ConfigError(
+                "this configuration has no 'tam' section: a dense checkpoint becomes a TAM model by upgrade_dense(), or "
+                "by load(), not by from_pretrained of a TAM class"
+            )
         return TamConfig.from_dict(self.tam)
 
     @property

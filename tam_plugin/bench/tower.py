@@ -26,7 +26,7 @@ _TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Register the arguments of ``tam bench tower`` (``--rounds`` comes with every benchmark)."""
+    """Register the arguments of ``tam bench tower``."""
     parser.add_argument("--preset", choices=PRESETS, default="small", help="size of the encoder (default: small)")
     parser.add_argument("--frames", type=int, default=2, help="frames a call, 729 tokens each (default: 2)")
     parser.add_argument("--experts", type=int, default=4, help="experts a layer (default: 4)")
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if it is there"
     )
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
     parser.add_argument("--dtype", choices=_TOLERANCE, default=None, help="default: bfloat16 on cuda, else float32")
 
 

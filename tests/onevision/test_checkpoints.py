@@ -123,6 +123,13 @@ def test_other_checkpoints_and_missing_ones(tmp_path):
         load("nobody/no-such-model")
 
 
+def test_a_dense_checkpoint_is_not_taken_for_a_tam_checkpoint(dense_and_tokenizer, tmp_path):
+    # transformers alone would load it with uninitialised gates and random projectors.
+    dense_and_tokenizer[0].save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="no 'tam' section"):
+        TamOnevisionForConditionalGeneration.from_pretrained(tmp_path)
+
+
 def test_only_a_dense_onevision_model_is_upgraded(make_tam):
     with pytest.raises(ConfigError, match="TamOnevisionForConditionalGeneration: expected a dense"):
         upgrade_dense(make_tam(), TamConfig())

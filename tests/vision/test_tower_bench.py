@@ -16,9 +16,8 @@ TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num
 
 def arguments(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=1)
     tower.add_arguments(parser)
-    return parser.parse_args(argv)
+    return parser.parse_args(["--rounds", "1", *argv])
 
 
 @pytest.fixture(autouse=True)
