@@ -33,6 +33,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_new_tokens < 1:
         raise InputError(f"--max-new-tokens {args.max_new_tokens}: expected a whole number >= 1")
+    if not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     own_policy = BudgetPolicy.from_yaml(args.policy) if args.policy else None
     question = common.read_question(args)
     assistant = VideoAssistant.from_pretrained(args.model, **({"device": args.device} if args.model else {}))

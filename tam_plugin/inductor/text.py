@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, TamNotice
 from tam_plugin.taxonomy import length_class
 
 MAX_QUERY_CHARS = 2000
@@ -28,7 +28,7 @@ MAX_OPTION_CHARS = 160
 """An option keeps this many characters."""
 
 
-class QueryTruncatedWarning(UserWarning):
+class QueryTruncatedWarning(TamNotice):
     """A query was longer than the Inductor reads; the message says what was kept."""
 
 

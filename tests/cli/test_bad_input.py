@@ -81,6 +81,7 @@ def test_a_config_with_another_number_of_experts(sample_clip, capsys, tmp_path):
     values = json.loads(path.read_text())
     values["tam"]["moe"]["num_experts"] = 8
     path.write_text(json.dumps(values))
+    capsys.readouterr()
     assert main(["ask", str(sample_clip), *QUERY, "--model", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "names 8 experts" in err and "the weights hold 4" in err

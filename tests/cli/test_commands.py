@@ -27,6 +27,7 @@ PLAN_KEYS = [
 
 
 def run_json(capsys, *argv):
+    capsys.readouterr()
     assert main([*argv, "--json"]) == 0
     captured = capsys.readouterr()
     return json.loads(captured.out), captured.err
