@@ -94,7 +94,9 @@ def test_debug_shows_the_traceback():
         main(["--debug", "plan", "missing.mp4", *QUERY])
 
 
-@pytest.mark.parametrize("argv", [["plna"], [], ["plan"], ["plan", "x.mp4"], ["bench", "moon"], ["ask", "--frames", "3"]])
+@pytest.mark.parametrize(
+    "argv", [["plna"], [], ["plan"], ["plan", "x.mp4"], ["bench", "moon"], ["ask", "--frames", "3"]]
+)
 def test_misspelt_commands_are_one_line(argv):
     code = "from tam_plugin.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
