@@ -33,8 +33,8 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
         """
         if self.tam is None:
             raise ConfigError(
-                "this configuration has no 'tam' section: a dense checkpoint becomes a TAM model by upgrade_dense(), or "
-                "by load(), not by from_pretrained of a TAM class"
+                "this configuration has no 'tam' section: a dense checkpoint becomes a TAM model by load() or "
+                "upgrade_dense(), not by from_pretrained of a TAM class"
             )
         return TamConfig.from_dict(self.tam)
 
