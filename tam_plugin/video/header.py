@@ -48,8 +48,8 @@ def read_header(path: str) -> Header:
         InputError: it cannot be opened, is cut short, has no video, or no frame of it can be decoded.
     """
     with open_video(path) as (container, stream):
-        require_whole(path, stream)
         with libav_errors(path, "cannot be decoded"):
+            require_whole(path, container, stream)
             first, packets = _first_frame(container, stream)
         if first is None:
             raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected a playable video")

@@ -17,7 +17,7 @@ import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
-from tam_plugin.video.integrity import cut_short, matroska_is_cut, require_whole
+from tam_plugin.video.integrity import cut_short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,12 +95,11 @@ def scan_packets(path: str) -> FrameIndex | None:
     """The frame index of ``path`` from its packets, or None where the packets do not tell its frames apart.
 
     Raises:
-        InputError: the file cannot be opened, has no video, holds no frame, or is cut short.
+        InputError: the file cannot be opened, has no video, or holds no frame.
     """
     pts, dts, key, hidden = array("q"), array("q"), bytearray(), bytearray()
     timed = True
     with open_video(path) as (container, stream), libav_errors(path, "cannot be read to its end"):
-        require_whole(path, stream)
         seconds_per_tick = float(stream.time_base)
         for packet in packets_of(container, stream):
             timed = timed and packet.pts is not None
@@ -110,8 +109,6 @@ def scan_packets(path: str) -> FrameIndex | None:
             hidden.append(packet.is_discard)
     if not pts:
         raise InputError(f"video {one_line(path)}: its video stream holds no frame; expected at least one")
-    if matroska_is_cut(path):
-        raise cut_short(path, len(pts))
     is_key = np.frombuffer(key, np.bool_)
     if not timed or not is_key.any():
         return None

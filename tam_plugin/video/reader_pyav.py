@@ -22,7 +22,7 @@ import numpy as np
 from tam_plugin.video.container import libav_errors, open_video, packets_of
 from tam_plugin.video.index import decoded_frames
 from tam_plugin.video.reader import FramesMissingError, ReadRequest
-from tam_plugin.video.scaling import one_thread, scaling_flags
+from tam_plugin.video.scaling import conversion_settings, scaling_flags
 
 if TYPE_CHECKING:
     from tam_plugin.video.index import FrameIndex
@@ -200,13 +200,13 @@ class FrameWriter:
         self._orientation = request.orientation
         self._reformatter = VideoReformatter()
         width, height = request.stored_size
-        self._settings: dict[str, Any] = {"format": "rgb24", "width": width, "height": height, **one_thread()}
+        self._settings: dict[str, Any] = {"format": "rgb24", "width": width, "height": height}
         if request.scales:
             self._settings["interpolation"] = scaling_flags()
 
     def write(self, row: int, frame: Any) -> None:
         """Put ``frame`` (an ``av.VideoFrame``) into row ``row``."""
-        rgb = self._reformatter.reformat(frame, **self._settings)
+        rgb = self._reformatter.reformat(frame, **self._settings, **conversion_settings(frame))
         plane = rgb.planes[0]
         lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : rgb.width * 3]
         self._out[row] = self._orientation.apply(lines.view(_PIXEL))

@@ -6,6 +6,12 @@ from typing import Any
 
 from tam_plugin.errors import InputError
 
+_BT601 = 5
+"""libav's number of ITU-R BT.601 among the scaler's colour matrices."""
+
+_LIMITED, _FULL = 1, 2
+"""libav's numbers of the colour ranges: 16–235, and 0–255."""
+
 
 def output_size(size: int | tuple[int, int] | None, width: int, height: int) -> tuple[int, int]:
     """(width, height) that frames of ``width`` × ``height`` come out at.
@@ -38,8 +44,14 @@ def scaling_flags() -> Any:
     return Interpolation.BICUBIC
 
 
-def one_thread() -> dict[str, int]:
-    """The setting that keeps libav's scaler to the calling thread, where this PyAV has it."""
+def conversion_settings(frame: Any) -> dict[str, Any]:
+    """Settings, by PyAV's version, with which it converts an ``av.VideoFrame`` to RGB as libav itself would.
+
+    From 17 on, the scaler would start threads of its own. Before, it took a picture's colour matrix and range into
+    account only where the result was said to have others: BT.709 came out as if it were BT.601.
+    """
     import av
 
-    return {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+    if int(av.__version__.split(".")[0]) >= 17:
+        return {"threads": 1}
+    return {"dst_colorspace": _BT601, "src_color_range": _FULL if frame.color_range == _FULL else _LIMITED}

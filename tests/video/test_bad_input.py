@@ -13,6 +13,8 @@ from tam_plugin.video import probe_video, reader, sample_frames
 
 from .clips import make_audio, make_clip
 
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
+
 
 def refused(path: object, **options: object) -> str:
     """The message with which both ``probe_video`` and ``sample_frames`` refuse ``path``."""
@@ -108,9 +110,12 @@ def test_mp4_cut_behind_its_index_says_how_many_frames_are_left(tmp_path: Path, 
     assert 0 < left < 60
 
 
-def test_matroska_cut_short(tmp_path: Path) -> None:
-    whole = make_clip(tmp_path / "whole.mkv")
-    assert "is cut short or damaged" in refused(cut(whole, tmp_path / "cut.mkv", 0.6))
+@pytest.mark.parametrize("settings", [{"name": "a.mkv"}, {"name": "a.mp4", "container_options": FRAGMENTED}])
+def test_other_files_cut_short_say_how_many_frames_are_left(tmp_path: Path, settings: dict) -> None:
+    whole = make_clip(tmp_path / settings["name"], container_options=settings.get("container_options"))
+    message = refused(cut(whole, tmp_path / f"cut_{settings['name']}", 0.6))
+    assert "is cut short or damaged" in message
+    assert 0 < int(message.split("only ")[1].split(" frames")[0]) < 60
 
 
 def test_damaged_frames_are_counted(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import av.stream
 import numpy as np
 import pytest
 
@@ -30,6 +32,12 @@ TOLD: dict[str, dict] = {
 }
 
 
+needs_table = pytest.mark.skipif(
+    not hasattr(av.stream.Stream, "index_entries"), reason="this PyAV (before 17) does not show the header's table"
+)
+
+
+@needs_table
 @pytest.mark.parametrize("kind", TOLD)
 def test_header_tells_what_the_packets_tell(kind: str, tmp_path: Path) -> None:
     settings = dict(TOLD[kind])
@@ -42,6 +50,7 @@ def test_header_tells_what_the_packets_tell(kind: str, tmp_path: Path) -> None:
     assert probe_video(path).counted is False
 
 
+@needs_table
 def test_frames_data_is_not_read(tmp_path: Path) -> None:
     """Only the first frame is looked at: the rest may be anything."""
     clip = make_clip(tmp_path / "whole.mp4")

@@ -24,6 +24,11 @@ CLIPS: dict[str, dict] = {
     "4:4:4": {"name": "a.mp4", "pix_fmt": "yuv444p"},
     "full range": {"name": "a.mp4", "pix_fmt": "yuvj420p"},
     "bt709": {"name": "a.mp4", "options": {"x264-params": "colorprim=bt709:transfer=bt709:colormatrix=bt709"}},
+    "bt709, full range": {
+        "name": "a.mp4",
+        "pix_fmt": "yuvj420p",
+        "options": {"x264-params": "colorprim=bt709:transfer=bt709:colormatrix=bt709"},
+    },
     "sides that are no multiple of 16": {"name": "a.mp4", "size": (150, 98)},
     "mpeg4": {"name": "a.avi", "codec": "mpeg4"},
     "vp9": {"name": "a.webm", "codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
