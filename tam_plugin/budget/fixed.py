@@ -19,7 +19,9 @@ class FixedPolicy:
 
     def for_host(self, **changes: Any) -> FixedPolicy:
         """A copy for another grid, pooling mode or newline layout; a context length does not change it."""
-        layout: dict[str, Any] = {name: changes[name] for name in ("grid", "pool_mode", "newline_position") if name in changes}
+        layout: dict[str, Any] = {
+            name: changes[name] for name in ("grid", "pool_mode", "newline_position") if name in changes
+        }
         merged = {**self._layout, **layout}
         return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **merged)
 
