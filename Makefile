@@ -34,7 +34,7 @@ $(VENV)/.dev: $(VENV)/.test
 
 demo: $(VENV)/.core  ## ask a question about the sample clip; writes demo/contact_sheet.png
 	@mkdir -p demo
-	$(BIN)/tam ask $(SAMPLE) --query "$(QUERY)" --contact-sheet demo/contact_sheet.png
+	$(BIN)/tam ask $(SAMPLE) --query "$(QUERY)" --contact-sheet demo/contact_sheet.png --max-new-tokens 16
 
 test: $(VENV)/.test  ## run the tests (make test TRANSFORMERS=4.57.6 VENV=.venv-4.57 for another host version)
 	$(BIN)/python -m pytest
