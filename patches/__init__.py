@@ -1,8 +1,10 @@
 """Everything that touches a host: the one place that knows a host's names.
 
-``patches.onevision`` extends transformers' LlavaOnevision classes by subclassing; it patches nothing.
+``patches.onevision`` extends transformers' LlavaOnevision classes by subclassing and patches nothing.
+``patches.llava_next`` and ``patches.compat`` are records of changes to LLaVA-NeXT, applied by ``activation``.
 """
 
+from tam_plugin.patches.activation import install, installed, status, uninstall
 from tam_plugin.patches.hosts import Host, hosts
 
-__all__ = ["Host", "hosts"]
+__all__ = ["Host", "hosts", "install", "installed", "status", "uninstall"]

@@ -25,6 +25,10 @@ _EXPORTS = {
     "SampledVideo": "tam_plugin.video",
     "VideoInfo": "tam_plugin.video",
     "upcycle_vision_encoder": "tam_plugin.vision",
+    "install": "tam_plugin.patches",
+    "installed": "tam_plugin.patches",
+    "status": "tam_plugin.patches",
+    "uninstall": "tam_plugin.patches",
 }
 
 __all__ = [
@@ -39,9 +43,13 @@ __all__ = [
     "VideoInfo",
     "VisualBudget",
     "__version__",
+    "install",
+    "installed",
     "plan",
     "probe_video",
     "sample_frames",
+    "status",
+    "uninstall",
     "upcycle_vision_encoder",
 ]
 
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
     from tam_plugin.config import TamConfig
     from tam_plugin.errors import TamError
     from tam_plugin.inductor import Inductor
+    from tam_plugin.patches import install, installed, status, uninstall
     from tam_plugin.planning import plan
     from tam_plugin.taxonomy import Sensitivity, TaskDistribution, TaskType
     from tam_plugin.video import SampledVideo, VideoInfo, probe_video, sample_frames

@@ -1,0 +1,7 @@
+"""TAM on LLaVA-NeXT: one short file a concern; none of it changes anything unless a model or a flag says tam."""
+
+from __future__ import annotations
+
+from tam_plugin.patches.record import Patch
+
+RECORDS: tuple[Patch, ...] = ()
