@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from functools import lru_cache
 from types import ModuleType
 
 from tam_plugin.errors import InputError
+from tam_plugin.patches.hosts import is_llava_next
 from tam_plugin.patches.import_hooks import PostImportFinder
 from tam_plugin.patches.lifecycle import Patcher
 
@@ -62,8 +64,11 @@ def status() -> list[dict[str, str]]:
 def start() -> None:
     """Patch each module of the host as it is imported; called when ``llava`` is first looked for.
 
-    Records whose modules belong to other packages are applied at once, since the host binds from them.
+    Records whose modules belong to other packages are applied at once, since the host binds from them. Another
+    package of that name (the first LLaVA's) is left alone.
     """
+    if not is_llava_next(importlib.util.find_spec("llava")):
+        return
     outside = [r for r in patcher().records if not _is_hosts(r.module_name)]
     patcher().apply(outside)
     patcher().apply([r for r in patcher().records if _is_hosts(r.module_name)], import_modules=False)

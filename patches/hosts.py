@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,22 @@ def _onevision() -> Host:
     return Host("onevision", True, f"transformers {importlib.metadata.version('transformers')}")
 
 
+def is_llava_next(spec: ModuleSpec | None) -> bool:
+    """Whether the package behind ``spec`` is LLaVA-NeXT: the first LLaVA, of the same name, has no SigLIP encoder."""
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    encoder = Path("model", "multimodal_encoder", "siglip_encoder.py")
+    return any((Path(where) / encoder).is_file() for where in spec.submodule_search_locations)
+
+
 def _llava() -> Host:
-    spec = importlib.util.find_spec("llava")
+    try:
+        spec = importlib.util.find_spec("llava")
+    except (ImportError, ValueError) as error:
+        return Host("llava", False, f"llava cannot be imported: {error}")
     if spec is None or not spec.submodule_search_locations:
         return Host("llava", False, "LLaVA-NeXT is not importable; install it from its repository to use it as a host")
     where = next(iter(spec.submodule_search_locations))
-    return Host("llava", False, f"LLaVA-NeXT found at {where}; this version of the plugin has no patches for it")
+    if not is_llava_next(spec):
+        return Host("llava", False, f"the package llava at {where} is not LLaVA-NeXT; it is left alone")
+    return Host("llava", True, f"LLaVA-NeXT at {where}")

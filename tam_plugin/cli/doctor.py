@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> dict[str, Any]:
     """Everything the report says, as plain values."""
     import tam_plugin
-    from tam_plugin.patches import hosts
+    from tam_plugin.patches import hosts, status
     from tam_plugin.video import available_backends
     from tam_plugin.vision.grouped_gemm import expert_backends
 
@@ -42,6 +42,7 @@ def examine() -> dict[str, Any]:
         "hosts": [vars(host) for host in hosts()],
         "video_readers": list(available_backends()),
         "expert_backends": expert_backends(),
+        "patches": status(),
     }
 
 
@@ -55,6 +56,8 @@ def describe(report: dict[str, Any]) -> str:
     lines += [f"  {h['name']:<13} {'ready' if h['ready'] else 'not usable'}: {h['detail']}" for h in report["hosts"]]
     lines += [f"video readers: {', '.join(report['video_readers'])} (fastest first)", "experts"]
     lines += [f"  {name:<13} {state}" for name, state in report["expert_backends"].items()]
+    lines += [f"patches of LLaVA-NeXT: {len(report['patches'])}"]
+    lines += [f"  {p['name']:<28} {p['state']:<10} {p['target']}: {p['reason']}" for p in report["patches"]]
     return "\n".join(lines)
 
 
