@@ -2,7 +2,7 @@
 
 Run it with ``python -m tam_plugin.inductor.training --out FOLDER``. The data are the written corpus
 (:mod:`tam_plugin.inductor.grammar`) and, with ``--queries``, files of real labelled questions. A tenth of the
-templates and of the real questions is held out; the temperature is fitted on it. The result is a compact checkpoint
+templates and of the real questions is held out; the temperature is fitted on it, and is at least 1. The result is a compact checkpoint
 (:mod:`tam_plugin.inductor.storage`) that :meth:`Inductor.from_pretrained` loads.
 """
 
@@ -96,7 +96,9 @@ def train(options: TrainingOptions, out: Path) -> dict[str, float]:
     held = [add_noise(row, rng) for row in held]
     logits = _logits(model, tokenizer, held, options)
     labels = torch.tensor([row.label - 1 for row in held])
-    temperature = fit_temperature(logits, labels)
+    # The held-out rows share their sources with the training rows and are easier than what users write: they may call
+    # for a softer distribution, never for a sharper one.
+    temperature = max(1.0, fit_temperature(logits, labels))
     figures = {
         "rows": len(train_rows),
         "held_out_rows": len(held),
