@@ -14,6 +14,7 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
+from tam_plugin.patches.onevision.weights import check_experts, first_line, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,17 +58,17 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
     """
     from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    where = _device(device)
+    dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
     model_type = _model_type(name_or_path)
     notice = None
     if model_type == TamOnevisionConfig.model_type:
         if tam_config is not None:
             raise ConfigError(f"{name_or_path!r} is a TAM checkpoint already: its own configuration holds")
         check_experts(name_or_path)
-        model = TamOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
+        model = load_weights(TamOnevisionForConditionalGeneration, name_or_path, dtype)
     elif model_type == DENSE_MODEL_TYPE:
-        dense = LlavaOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
+        dense = load_weights(LlavaOnevisionForConditionalGeneration, name_or_path, dtype)
         model = upgrade_dense(dense, tam_config or TamConfig())
         notice = (
             f"{name_or_path} is a dense checkpoint, upgraded in memory: its experts and projectors are untrained copies"
@@ -77,14 +78,26 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
             f"{name_or_path!r} has model_type {model_type!r}: expected {TamOnevisionConfig.model_type!r} or "
             f"{DENSE_MODEL_TYPE!r} (a llava-hf checkpoint)"
         )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
     mean, std = _image_statistics(name_or_path)
-    return Loaded(
-        model.eval().to(device),
-        AutoTokenizer.from_pretrained(name_or_path),
-        mean,
-        std,
-        notice,  # type: ignore[arg-type]
-    )
+    return Loaded(model.eval().to(where), tokenizer, mean, std, notice)  # type: ignore[arg-type]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; expected auto or cpu"
+        )
+    return device
 
 
 def _model_type(name_or_path: str) -> str | None:
@@ -96,35 +109,8 @@ def _model_type(name_or_path: str) -> str | None:
     try:
         values, _ = PretrainedConfig.get_config_dict(name_or_path)
     except (OSError, ValueError) as error:
-        raise InputError(f"no model can be read from {name_or_path!r}: {error}") from error
+        raise InputError(f"no model can be read from {name_or_path!r}: {first_line(error)}") from error
     return values.get("model_type")
-
-
-def check_experts(directory: str) -> None:
-    """Compare the experts that config.json names with those that the weights hold, from headers alone.
-
-    Raises:
-        ConfigError: they differ; the message gives both numbers.
-    """
-    from safetensors import safe_open
-
-    config = TamConfig.from_dict(json.loads((Path(directory) / "config.json").read_text()).get("tam"))
-    for file in sorted(Path(directory).glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                if not name.endswith(EXPERT_TENSOR):
-                    continue
-                held = tensors.get_slice(name).get_shape()[0]
-                if not config.moe.enabled or held != config.moe.num_experts:
-                    named = config.moe.num_experts if config.moe.enabled else 0
-                    raise ConfigError(
-                        f"{directory}: config.json names {named} experts (tam.moe.num_experts), the weights hold "
-                        f"{held} ({name}); correct the configuration or take the checkpoint that belongs to it"
-                    )
-                return
-
-
-EXPERT_TENSOR = "mlp.experts.fc1.weight"
 
 
 def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -135,5 +121,8 @@ def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float
         file = cached_file(name_or_path, "preprocessor_config.json")
     except OSError:
         return SIGLIP_MEAN, SIGLIP_STD
-    values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+    try:
+        values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid JSON: {error}") from error
     return tuple(values.get("image_mean", SIGLIP_MEAN)), tuple(values.get("image_std", SIGLIP_STD))

@@ -113,6 +113,55 @@ def test_a_config_that_does_not_fit_its_weights_is_refused(saved, moe, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def rewrite_weights(folder, change):
+    from safetensors.torch import save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def a_gate(tensors):
+    return next(name for name in tensors if name.endswith("mlp.gate.weight"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.pop(a_gate(tensors)), "missing weights"),
+        (lambda tensors: tensors.update({a_gate(tensors): torch.zeros(8, 31)}), "weights"),
+        (lambda tensors: tensors.update(surplus=torch.zeros(1)), "unexpected weights (surplus)"),
+    ],
+)
+def test_weights_that_are_not_the_models_are_refused(saved, change, words):
+    rewrite_weights(saved[1], change)
+    with pytest.raises((ConfigError, InputError)) as caught:
+        load(str(saved[1]), device="cpu")
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_weights_and_missing_tokenizers(saved):
+    folder = saved[1]
+    for name in [p.name for p in folder.iterdir() if "token" in p.name]:
+        (folder / name).unlink()
+    with pytest.raises(InputError, match="no tokenizer"):
+        load(str(folder), device="cpu")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="safetensors"):
+        load(str(folder), device="cpu")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_devices_that_are_not_there(saved, device):
+    with pytest.raises(InputError, match=f"device '{device}'"):
+        load(str(saved[1]), device=device)
+
+
 def test_other_checkpoints_and_missing_ones(tmp_path):
     with pytest.raises(InputError, match="holds no config"):
         load(str(tmp_path))
