@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from tam_plugin.patches.llava_next import argument_records, tower_records, upgrade_records
 from tam_plugin.patches.record import Patch
 
-RECORDS: tuple[Patch, ...] = ()
+RECORDS: tuple[Patch, ...] = (
+    *argument_records.RECORDS,
+    *tower_records.RECORDS,
+    *upgrade_records.RECORDS,
+)

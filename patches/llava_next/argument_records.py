@@ -1,0 +1,98 @@
+"""Records that add ``--tam_*`` to the host's argument parser and hand the values on."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tam_plugin.errors import ConfigError
+from tam_plugin.patches.llava_next.arguments import VISION_TOWER, TamArguments
+from tam_plugin.patches.record import Patch
+
+PARSER = "transformers.hf_argparser:HfArgumentParser"
+_HOST_FIELDS = {"vision_tower", "vision_tower_pretrained", "mm_tunable_parts"}
+
+
+def _is_hosts(dataclass_type: Any) -> bool:
+    if not dataclasses.is_dataclass(dataclass_type):
+        return False
+    names = {f.name for f in dataclasses.fields(dataclass_type)}
+    return names >= _HOST_FIELDS
+
+
+def _add_arguments(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def __init__(self, dataclass_types=None, **kwargs):
+        if isinstance(dataclass_types, Iterable):
+            dataclass_types = list(dataclass_types)
+            if any(map(_is_hosts, dataclass_types)):
+                dataclass_types.append(TamArguments)
+        original(self, dataclass_types, **kwargs)
+
+    return __init__
+
+
+def _hand_on(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def parse_args_into_dataclasses(self, args=None, *rest, **kwargs):
+        if TamArguments not in getattr(self, "dataclass_types", ()):
+            return original(self, args, *rest, **kwargs)
+        _check_names(sys.argv[1:] if args is None else args)
+        parsed = original(self, args, *rest, **kwargs)
+        tam_args = next(value for value in parsed if isinstance(value, TamArguments))
+        others = tuple(value for value in parsed if value is not tam_args)
+        for value in others:
+            if dataclasses.is_dataclass(value):
+                value.tam_args = tam_args  # type: ignore[attr-defined]
+        _check_values(next(value for value in others if _is_hosts(value)), tam_args)
+        return others
+
+    return parse_args_into_dataclasses
+
+
+def _check_names(args: Iterable[str]) -> None:
+    known = [f"--{f.name}" for f in dataclasses.fields(TamArguments)]
+    for arg in args:
+        name = arg.partition("=")[0]
+        if name.startswith("--tam_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            raise ConfigError(f"{name}: there is no such argument; {hint}")
+
+
+def _check_values(model_args: Any, tam_args: TamArguments) -> None:
+    if model_args.vision_tower == VISION_TOWER:
+        from tam_plugin.patches.llava_next.preflight import check_training
+
+        check_training(model_args)
+    elif tam_args.given():
+        raise ConfigError(
+            f"--{tam_args.given()[0]} needs --vision_tower {VISION_TOWER}; "
+            f"--vision_tower is {model_args.vision_tower!r}"
+        )
+
+
+RECORDS = (
+    Patch(
+        name="arguments.parser",
+        target=f"{PARSER}.__init__",
+        reason="the host's scripts accept --tam_* arguments",
+        wrap=_add_arguments,
+        signatures=(("self", "dataclass_types", "kwargs"),),
+        requires=(PARSER,),
+    ),
+    Patch(
+        name="arguments.parse",
+        target=f"{PARSER}.parse_args_into_dataclasses",
+        reason="--tam_* values are checked before any weight is loaded and reach model_args and data_args as tam_args",
+        wrap=_hand_on,
+        signatures=(
+            ("self", "args", "return_remaining_strings", "look_for_args_file", "args_filename", "args_file_flag"),
+        ),
+        requires=(PARSER,),
+    ),
+)

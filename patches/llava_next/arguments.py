@@ -1,0 +1,184 @@
+"""``--tam_*`` arguments of the host's scripts, and the :class:`TamConfig` that they make."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTOR_GATES, ROUTER_MODES, TamConfig
+from tam_plugin.errors import ConfigError
+
+VISION_TOWER = "tam"
+"""The value of ``--vision_tower`` (and ``mm_vision_tower`` in a checkpoint) that asks for this plugin."""
+
+DEFAULT_MAX_BAD_SAMPLES = 0.001
+
+
+def _argument(help_text: str) -> Any:
+    return field(default=None, metadata={"help": help_text})
+
+
+_SETS = {
+    "tam_moe": "moe.enabled",
+    "tam_num_experts": "moe.num_experts",
+    "tam_top_k": "moe.top_k",
+    "tam_router_mode": "moe.router_mode",
+    "tam_router_noise_std": "moe.router_noise_std",
+    "tam_balance_loss_weight": "moe.balance_loss_weight",
+    "tam_z_loss_weight": "moe.z_loss_weight",
+    "tam_expert_backend": "moe.backend",
+    "tam_strides": "projector.strides",
+    "tam_projector_gate": "projector.gate",
+    "tam_pool_mode": "projector.pool_mode",
+    "tam_pool_order": "projector.pool_order",
+    "tam_image_stride": "projector.image_stride",
+    "tam_policy": "policy",
+    "tam_inductor": "inductor",
+    "tam_time_instruction": "instruction.time",
+    "tam_task_instruction": "instruction.task",
+}
+"""The field of :class:`TamConfig` that an argument sets."""
+
+
+@dataclass
+class TamArguments:
+    """Settings of the TAM vision tower; each needs ``--vision_tower tam``.
+
+    What is not given comes from ``--tam_config``, else from the checkpoint, else from the defaults.
+    """
+
+    tam_config: str | None = _argument("YAML file with the fields of TamConfig (sections moe, projector, …).")
+    tam_moe: bool | None = _argument(
+        "Mixture of experts in the vision tower; False keeps it dense (dynamic frames and resolution alone, stage 2). "
+        "Default: True."
+    )
+    tam_num_experts: int | None = _argument("Experts per encoder layer. Default: 4.")
+    tam_top_k: int | None = _argument("Experts that a token takes. Default: 2.")
+    tam_router_mode: str | None = _argument(
+        f"One of {', '.join(ROUTER_MODES)}; the last two are control experiments. Default: top_k."
+    )
+    tam_router_noise_std: float | None = _argument(
+        "Standard deviation of the noise on router logits while training. Default: 0."
+    )
+    tam_balance_loss_weight: float | None = _argument("Weight of the load-balancing loss. Default: 0.001.")
+    tam_z_loss_weight: float | None = _argument("Weight of the router z-loss. Default: 0.0005.")
+    tam_expert_backend: str | None = _argument(
+        f"How experts are computed: {', '.join(EXPERT_BACKENDS)}. Default: auto."
+    )
+    tam_strides: str | None = _argument(
+        "Pooling strides, each with its own projector, separated by commas. Default: 1,2,3,4."
+    )
+    tam_projector_gate: str | None = _argument(
+        f"Which projector a stride takes: {', '.join(PROJECTOR_GATES)}. Default: resolution."
+    )
+    tam_pool_mode: str | None = _argument(
+        f"How frames are pooled: {', '.join(POOL_MODES)}. Default: the host's mm_spatial_pool_mode."
+    )
+    tam_pool_order: str | None = _argument(
+        f"Pooling before or after the projector: {', '.join(POOL_ORDERS)}. Default: after_projector, the host's way."
+    )
+    tam_image_stride: int | None = _argument("Stride whose projector still images take. Default: 1.")
+    tam_policy: str | None = _argument(
+        "YAML file of the budget policy: frames and stride by task and duration. Default: the one that ships."
+    )
+    tam_inductor: str | None = _argument("Folder or hub name of the task classifier. Default: the one that ships.")
+    tam_time_instruction: bool | None = _argument(
+        "Tell the model the video's duration and the times of its frames. Default: True."
+    )
+    tam_task_instruction: bool | None = _argument("Tell the model the task type in words. Default: False.")
+    tam_plans: str | None = _argument(
+        "File or folder of precomputed plans: samples found there are not classified again."
+    )
+    tam_max_bad_samples: float = field(
+        default=DEFAULT_MAX_BAD_SAMPLES,
+        metadata={"help": "Share of training samples that may be unreadable before training stops with their list."},
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tam_max_bad_samples <= 1:
+            raise ConfigError(
+                f"--tam_max_bad_samples {self.tam_max_bad_samples}: expected a share from 0 to 1, such as "
+                f"{DEFAULT_MAX_BAD_SAMPLES}"
+            )
+
+    def given(self) -> list[str]:
+        """Names of the arguments that differ from their defaults."""
+        return [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+
+
+def tam_config_from_args(args: Any, base: TamConfig | dict[str, Any] | None = None) -> TamConfig:
+    """The configuration that the arguments ask for.
+
+    Args:
+        args: a :class:`TamArguments`, or what holds one as ``tam_args``: the host's ``model_args`` and
+            ``data_args`` after parsing.
+        base: what holds where neither an argument nor ``--tam_config`` says otherwise (a checkpoint's).
+
+    Raises:
+        ConfigError: the YAML file or a value is bad; the message names it.
+    """
+    tam_args = args if isinstance(args, TamArguments) else getattr(args, "tam_args", None) or TamArguments()
+    given = TamConfig.from_dict(base)
+    if tam_args.tam_config is not None:
+        stored = given.vision_encoder
+        given = TamConfig.from_yaml(tam_args.tam_config)
+        if given.vision_encoder is None:
+            given = given.replace(vision_encoder=stored)
+    changes: dict[str, Any] = {}
+    for argument in fields(tam_args):
+        value = getattr(tam_args, argument.name)
+        if value is None or argument.name not in _SETS:
+            continue
+        section, _, name = _SETS[argument.name].rpartition(".")
+        value = _strides(value) if name == "strides" else value
+        if not section:
+            changes[name] = value
+        else:
+            changes.setdefault(section, {})[name] = value
+    return given.replace(**changes)
+
+
+def check_files(config: TamConfig) -> None:
+    """Refuse a policy or Inductor that is not there, before anything is loaded.
+
+    Raises:
+        ConfigError: a bad or missing policy file, or a missing Inductor folder.
+    """
+    from tam_plugin.budget import BudgetPolicy
+
+    BudgetPolicy.from_config(config.policy)
+    check_inductor(config.inductor)
+
+
+def check_inductor(name_or_path: str | None) -> None:
+    """Refuse an Inductor that is not there, without loading it.
+
+    Raises:
+        ConfigError: neither a folder nor a hub name that is in the local cache.
+    """
+    if name_or_path is None or (Path(name_or_path).expanduser() / "config.json").is_file():
+        return
+    from transformers.utils import cached_file
+
+    looks_like_hub_name = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~"))
+    if looks_like_hub_name and not os.path.exists(name_or_path):
+        try:
+            cached_file(name_or_path, "config.json")
+            return
+        except OSError:
+            pass
+    raise ConfigError(
+        f"no Inductor at {name_or_path!r} (tam_inductor): expected a folder with config.json and safetensors weights, "
+        "or a hub name that can be reached; without one the Inductor that ships with the plugin is used"
+    )
+
+
+def _strides(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--tam_strides {text!r}: expected whole numbers separated by commas, such as 1,2,3,4"
+        ) from None
