@@ -60,3 +60,16 @@ def check_experts(shapes: Shapes, moe: MoeConfig, where: str) -> None:
         if found is None or found[0] != named:
             held = "none" if found is None else f"one for {found[0]} experts"
             raise ConfigError(f"{where}: expected {gate} with {named} rows, found {held}; the checkpoint is incomplete")
+
+
+def check_names(shapes: Shapes, expected: Shapes, where: str) -> None:
+    """Refuse weights that lack a tensor or hold it in another shape.
+
+    Raises:
+        ConfigError: by name.
+    """
+    for name, shape in expected.items():
+        if name not in shapes:
+            raise ConfigError(f"{where} holds no {name}: the checkpoint is incomplete")
+        if shapes[name] != shape:
+            raise ConfigError(f"{where}: {name} has shape {list(shapes[name])}, config.json makes it {list(shape)}")

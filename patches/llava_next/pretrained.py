@@ -11,6 +11,7 @@ from torch import nn
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.checkpoint_checks import check_names
 from tam_plugin.patches.llava_next.preflight import check_siglip_source
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
 from tam_plugin.vision.upcycle import upcycle_vision_encoder
@@ -30,7 +31,7 @@ def tower_from_siglip(name_or_path: str | None, config: TamConfig) -> TamVisionT
     tower = _dense_on_meta(config.replace(vision_encoder=encoder_fields(siglip_config(values))))
     wanted = dict(tower.vision_tower.named_parameters())
     weights = {name: tensor for name, tensor in _encoder_weights(str(name_or_path)).items() if name in wanted}
-    check_complete(wanted, weights, f"--vision_tower_pretrained {name_or_path!r}")
+    check_names(shapes_of(weights), shapes_of(wanted), f"--vision_tower_pretrained {name_or_path!r}")
     # In the default dtype, as the host's own tower is loaded; the host casts towers afterwards.
     weights = {name: tensor.to(torch.get_default_dtype()) for name, tensor in weights.items()}
     tower.vision_tower.load_state_dict(weights, assign=True)
@@ -68,19 +69,9 @@ def upcycled(tower: TamVisionTower, config: TamConfig) -> TamVisionTower:
     return tower
 
 
-def check_complete(wanted: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], where: str) -> None:
-    """Refuse weights that lack a tensor or have one of another shape.
-
-    Raises:
-        ConfigError: by name.
-    """
-    for name, parameter in wanted.items():
-        if name not in weights:
-            raise ConfigError(f"{where} holds no {name}: the checkpoint is incomplete")
-        if weights[name].shape != parameter.shape:
-            raise ConfigError(
-                f"{where}: {name} has shape {list(weights[name].shape)}, config.json makes it {list(parameter.shape)}"
-            )
+def shapes_of(tensors: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _dense_on_meta(config: TamConfig) -> TamVisionTower:

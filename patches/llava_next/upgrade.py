@@ -10,9 +10,10 @@ from torch import nn
 from tam_plugin.budget import BudgetPolicy
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
+from tam_plugin.patches.checkpoint_checks import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, tam_config_from_args
 from tam_plugin.patches.llava_next.preflight import check_same_structure, check_siglip_source, not_siglip
-from tam_plugin.patches.llava_next.pretrained import check_complete, tower_from_dense, upcycled
+from tam_plugin.patches.llava_next.pretrained import shapes_of, tower_from_dense, upcycled
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
 from tam_plugin.vision.moe_mlp import moe_layers
 from tam_plugin.vision.projector import ResolutionProjectors
@@ -72,7 +73,7 @@ def load_projector(model: Any, path: str) -> None:
                 f"{where}: a plain projector cannot fill a soft mixture; use --tam_projector_gate resolution"
             )
         weights = {f"{child}.{name}": t for child, _ in projectors.named_children() for name, t in weights.items()}
-    check_complete(projectors.state_dict(), weights, where)
+    check_names(shapes_of(weights), shapes_of(projectors.state_dict()), where)
     projectors.load_state_dict(weights)
     if resampler := under("vision_resampler"):
         model.vision_resampler.load_state_dict(resampler, strict=False)
