@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from tam_plugin.patches.compat import (
+    cpu,
+    model_imports,
+    rope,
+    siglip_meta,
+    trainer_arguments,
+    trainer_imports,
+    trainer_loop,
+    trainer_tokenizer,
+)
 from tam_plugin.patches.record import Patch
 
-RECORDS: tuple[Patch, ...] = ()
+RECORDS: tuple[Patch, ...] = (
+    *model_imports.RECORDS,
+    *rope.RECORDS,
+    *siglip_meta.RECORDS,
+    *trainer_imports.RECORDS,
+    *trainer_arguments.RECORDS,
+    *trainer_tokenizer.RECORDS,
+    *trainer_loop.RECORDS,
+    *cpu.RECORDS,
+)

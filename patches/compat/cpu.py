@@ -1,0 +1,83 @@
+"""A machine without an accelerator: what the host and transformers ask of CUDA there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from tam_plugin.patches.record import Patch
+
+
+def _no_accelerator(module: ModuleType) -> bool:
+    import torch
+
+    available = getattr(getattr(torch, "accelerator", None), "is_available", torch.cuda.is_available)
+    return not torch.cuda.is_available() and not available()
+
+
+def _without_synchronize(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def save(*args: Any, **more: Any) -> Any:
+        """As the host's, without waiting for a device that is not there."""
+        import torch
+
+        synchronize = torch.cuda.synchronize
+        torch.cuda.synchronize = lambda device=None: None
+        try:
+            return original(*args, **more)
+        finally:
+            torch.cuda.synchronize = synchronize
+
+    return save
+
+
+def _use_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def post_init(self: Any) -> None:
+        """bf16 on a CPU has to be asked for by ``use_cpu``, which is all that can be meant here."""
+        if self.bf16:
+            self.use_cpu = True
+        original(self)
+
+    return post_init
+
+
+def _device_map(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def load_pretrained_model(*args: Any, device_map: Any = "auto", **more: Any) -> Any:
+        """As the host's; any other map sends its tower to CUDA, and "auto" is the CPU here."""
+        return original(*args, device_map="auto", **more)
+
+    return load_pretrained_model
+
+
+RECORDS: tuple[Patch, ...] = (
+    Patch(
+        name="cpu.synchronize",
+        target="llava.train.train:safe_save_model_for_hf_trainer",
+        reason="the host calls torch.cuda.synchronize() before it saves, which fails without CUDA",
+        wrap=_without_synchronize,
+        group="compat",
+        signatures=(("trainer", "output_dir"),),
+        needed=_no_accelerator,
+    ),
+    Patch(
+        name="cpu.use_cpu",
+        target="transformers.training_args:TrainingArguments.__post_init__",
+        reason="--bf16 True is refused on a machine without an accelerator unless use_cpu is set",
+        wrap=_use_cpu,
+        group="compat",
+        signatures=(("self",),),
+        needed=lambda module: _no_accelerator(module) and "use_cpu" in module.TrainingArguments.__dataclass_fields__,
+    ),
+    Patch(
+        name="cpu.device_map",
+        target="llava.model.builder:load_pretrained_model",
+        reason='the host moves the tower to "cuda" for every device_map but "auto"',
+        wrap=_device_map,
+        group="compat",
+        needed=_no_accelerator,
+    ),
+)
