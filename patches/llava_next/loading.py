@@ -30,7 +30,6 @@ _FAMILIES = {
 }
 _OVER_BASE = ("llava_qwen", "llava_qwen_moe", "llava_llama", "llava_mixtral")
 _NOT_COPIED = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
-_TOWER = "model.vision_tower."
 
 
 def tam_values(model_path: str) -> dict[str, Any] | None:
@@ -66,7 +65,7 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
     kind = _kind(path)
     if kind is None and base is None:
         if shapes:
-            check_names(shapes, _expected(tam), path)
+            check_names(shapes, _expected(values, tam), path)
         return original(**arguments)
     if base is None:
         raise ConfigError(f"{path!r} holds {kind} only: pass model_base, the model that it was trained from")
@@ -85,7 +84,7 @@ def _load_over_base(
     of_base, extras = read_config(base), _extras(path)
     held = {**tensor_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
     check_experts(held, tam.moe, where)
-    check_names(held, _expected(tam), where)
+    check_names(held, _expected(values, tam), where)
     changes = {k: v for k, v in values.items() if k not in _NOT_COPIED and of_base.get(k) != v}
     overwrite = {**changes, **(arguments.get("overwrite_config") or {})}
     tokenizer, model, processor, context = original(
@@ -142,12 +141,20 @@ def _model_name(values: dict[str, Any], given: str) -> str:
     return next((name for part, name in _FAMILIES.items() if part in architecture), given)
 
 
-def _expected(tam: TamConfig) -> Shapes:
+def _expected(values: dict[str, Any], tam: TamConfig) -> Shapes:
+    """Shapes of the tower and the projectors that a configuration makes, by their names in the model."""
+    from types import SimpleNamespace
+
+    from llava.model.multimodal_projector.builder import build_vision_projector
+
     from tam_plugin.patches.llava_next.tower import TamVisionTower
 
+    config = SimpleNamespace(**{**values, "tam": tam.to_dict()})
     with torch.device("meta"):
         tower = TamVisionTower(tam)
-    return {_TOWER + name: tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
+        projector = build_vision_projector(config, vision_cfg=tower.config)
+    parts = {"model.vision_tower.": tower, "model.mm_projector.": projector}
+    return {prefix + n: tuple(t.shape) for prefix, part in parts.items() for n, t in part.state_dict().items()}
 
 
 def _folder(name_or_path: str) -> str:
