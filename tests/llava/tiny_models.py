@@ -47,6 +47,7 @@ def hub_cache(hub: Path) -> Iterator[None]:
 def write_siglip(hub: Path) -> Path:
     """Put the encoder into the hub cache ``hub``, as the hub's own client would; the snapshot's folder."""
     import torch
+    from safetensors.torch import save_file
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     revision = "0" * 40
@@ -64,7 +65,11 @@ def write_siglip(hub: Path) -> Path:
         image_size=384,
         patch_size=14,
     )
-    SiglipVisionModel(config).to(torch.bfloat16).save_pretrained(snapshot)
+    model = SiglipVisionModel(config).to(torch.bfloat16)
+    # The names that the published checkpoint has, whatever this transformers calls them.
+    weights = {f"vision_model.{name.removeprefix('vision_model.')}": w for name, w in model.state_dict().items()}
+    save_file(weights, snapshot / "model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(snapshot)
     return snapshot
 
 
