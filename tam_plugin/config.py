@@ -7,6 +7,7 @@ fields and bad values, naming the field, its value and what was expected.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ class ProjectorConfig:
     image_stride: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.strides, (list, tuple)):
+            raise _bad(self, "strides", "a list, such as [1, 2, 3, 4]")
         object.__setattr__(self, "strides", tuple(self.strides))
         ok = all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in self.strides)
         if not ok or not self.strides or list(self.strides) != sorted(set(self.strides)):
@@ -190,13 +193,29 @@ class TamConfig:
 _SECTIONS: dict[str, type] = {"moe": MoeConfig, "projector": ProjectorConfig, "instruction": InstructionConfig}
 
 
+YAML_MAX_BYTES = 1_000_000
+"""No configuration of ours is near this size."""
+
+
+def short(value: Any) -> str:
+    """``repr`` of a value for an error message, cut in length and depth."""
+    return reprlib.repr(value)
+
+
 def load_yaml(path: str | Path, *, what: str) -> Any:
     """Parse a YAML file with ``yaml.safe_load``; errors are one line and name ``what`` and the path."""
+    file = Path(path)
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        if not file.is_file():
+            raise OSError("there is no such file" if not file.exists() else "it is not a regular file")
+        if file.stat().st_size > YAML_MAX_BYTES:
+            raise OSError(f"it is larger than {YAML_MAX_BYTES} bytes")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{what} file {str(path)!r} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{what} file {str(path)!r} is not valid YAML: {problem}") from error
 
@@ -205,16 +224,16 @@ def _mapping(values: Any, where: str, cls: type) -> dict[str, Any]:
     """``values`` as a dict whose keys are all fields of ``cls``."""
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected a mapping, got {values!r}")
+        raise ConfigError(f"{where}: expected a mapping, got {short(values)}")
     known = [f.name for f in dataclasses.fields(cls)]
     for key in values:
         if key not in known:
-            raise ConfigError(f"{where}: unknown field {key!r}; expected one of {', '.join(known)}")
+            raise ConfigError(f"{where}: unknown field {short(key)}; expected one of {', '.join(known)}")
     return dict(values)
 
 
 def _bad(config: Any, name: str, expected: str) -> ConfigError:
-    return ConfigError(f"{type(config).__name__}.{name} = {getattr(config, name)!r}: expected {expected}")
+    return ConfigError(f"{type(config).__name__}.{name} = {short(getattr(config, name))}: expected {expected}")
 
 
 def _check_choice(config: Any, name: str, choices: tuple) -> None:

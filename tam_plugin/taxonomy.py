@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,6 +125,10 @@ def length_class(duration_s: float) -> str:
     return "long" if duration_s > LONG_VIDEO_MIN_S else "medium"
 
 
+LONGEST_DURATION_S = 1e9
+"""No video is longer: about thirty years."""
+
+
 def check_duration_s(duration_s: float | None) -> None:
     """Refuse a duration that no video has.
 
@@ -132,8 +137,8 @@ def check_duration_s(duration_s: float | None) -> None:
     """
     if duration_s is None:
         return
-    number = isinstance(duration_s, (int, float)) and not isinstance(duration_s, bool)
-    if not number or not math.isfinite(duration_s) or duration_s <= 0:
+    number = isinstance(duration_s, numbers.Real) and not isinstance(duration_s, bool)
+    if not number or not 0 < duration_s <= LONGEST_DURATION_S:
         raise InputError(f"duration_s = {duration_s!r}: expected seconds > 0, or None if it is not known")
 
 

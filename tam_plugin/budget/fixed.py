@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from tam_plugin.budget.visual_budget import VisualBudget
-from tam_plugin.errors import InputError
+from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
+from tam_plugin.errors import ConfigError
 from tam_plugin.taxonomy import TaskDistribution, check_duration_s
 
 
@@ -25,6 +26,16 @@ class FixedPolicy:
         merged = {**self._layout, **layout}
         return FixedPolicy(self._budget.num_frames, self._budget.pool_stride, **merged)
 
+    def for_strides(self, strides: Sequence[int]) -> FixedPolicy:
+        """This policy, if a model that has projectors for ``strides`` can follow it.
+
+        Raises:
+            ConfigError: its stride is not among them.
+        """
+        if self._budget.pool_stride not in strides:
+            raise ConfigError(f"fixed stride {self._budget.pool_stride}: this model has projectors for {list(strides)}")
+        return self
+
     def budget(
         self,
         distribution: TaskDistribution | None = None,
@@ -38,8 +49,7 @@ class FixedPolicy:
             InputError: ``duration_s`` is 0, negative or not finite, or ``video_frames`` is under 1.
         """
         check_duration_s(duration_s)
-        if video_frames is not None and video_frames < 1:
-            raise InputError(f"video_frames = {video_frames!r}: expected a whole number >= 1, or None")
+        check_video_frames(video_frames)
         budget = self._budget
         if video_frames is not None and video_frames < budget.num_frames:
             budget = VisualBudget.of(video_frames, budget.pool_stride, **self._layout)

@@ -7,6 +7,7 @@ the duration, and the resolution is what the context leaves for that many frames
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from tam_plugin.budget.rules import (
     read_group,
     read_tasks,
 )
-from tam_plugin.budget.visual_budget import VisualBudget
-from tam_plugin.config import POOL_MODES, load_yaml
+from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
+from tam_plugin.config import POOL_MODES, load_yaml, short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.taxonomy import TaskDistribution, TaskType, check_duration_s
 
@@ -95,14 +96,14 @@ class BudgetPolicy:
         names = {"version", "mode", "context", "grid", "pool_mode", "max_frames", "fallback", "groups", "tasks"}
         reader = Reader(values, "budget policy", names)
         if reader.whole("version", 1) != POLICY_VERSION:
-            raise ConfigError(f"budget policy.version = {values['version']!r}: expected {POLICY_VERSION}")
+            raise ConfigError(f"budget policy.version = {short(values['version'])}: expected {POLICY_VERSION}")
         mode = reader.choice("mode", MODES)
         raw_groups = values.get("groups")
         if not isinstance(raw_groups, dict) or not raw_groups:
-            raise ConfigError(f"groups = {raw_groups!r}: expected a mapping of group name to rule")
+            raise ConfigError(f"groups = {short(raw_groups)}: expected a mapping of group name to rule")
         groups = {str(name): read_group(rule, f"groups.{name}") for name, rule in raw_groups.items()}
         try:
-            tasks = read_tasks(values.get("tasks") or {}, groups)
+            tasks = read_tasks({} if values.get("tasks") is None else values["tasks"], groups)
         except InputError as error:
             raise ConfigError(f"tasks: {error}") from error
         return cls(
@@ -152,6 +153,23 @@ class BudgetPolicy:
             (values if name in ("grid", "pool_mode") else values["context"])[name] = value
         return type(self).from_dict(values)
 
+    def for_strides(self, strides: Sequence[int]) -> BudgetPolicy:
+        """A copy in which every group takes only ``strides``, those that a model has projectors for.
+
+        Raises:
+            ConfigError: a group has none of them.
+        """
+        values = dict(self._source, groups={name: dict(rule) for name, rule in self._source["groups"].items()})
+        for name, rule in values["groups"].items():
+            kept = [stride for stride in rule["strides"] if stride in strides]
+            if not kept:
+                raise ConfigError(
+                    f"groups.{name}.strides = {rule['strides']}: this model has projectors for {list(strides)}; allow "
+                    "one of them in the policy"
+                )
+            rule["strides"] = kept
+        return type(self).from_dict(values)
+
     def budget(
         self, distribution: TaskDistribution, duration_s: float | None, *, video_frames: int | None = None
     ) -> VisualBudget:
@@ -166,13 +184,12 @@ class BudgetPolicy:
             InputError: ``duration_s`` is 0, negative or not finite, or ``video_frames`` is under 1.
         """
         check_duration_s(duration_s)
-        if video_frames is not None and video_frames < 1:
-            raise InputError(f"video_frames = {video_frames!r}: expected a whole number >= 1, or None")
+        check_video_frames(video_frames)
         planned_s, reasons = self._planned_duration(duration_s)
         soft = self.mode == "soft"
         if distribution.confidence < self.fallback.min_confidence:
             reasons.append(
-                f"confidence {distribution.confidence:.2f} is under {self.fallback.min_confidence:g}: "
+                f"confidence {distribution.confidence:.3f} is under {self.fallback.min_confidence:g}: "
                 "expectation over all task types taken"
             )
             soft = True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tam_plugin.budget.visual_budget import NEWLINE_POSITIONS, newline_tokens, pooled_side
+from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
 from tam_plugin.taxonomy import TaskType
 
@@ -97,10 +98,10 @@ class Reader:
 
     def __init__(self, values: Any, where: str, fields: set[str]) -> None:
         if not isinstance(values, dict):
-            raise ConfigError(f"{where} = {values!r}: expected a mapping")
+            raise ConfigError(f"{where} = {short(values)}: expected a mapping")
         for key in values:
             if key not in fields:
-                raise ConfigError(f"{where}: unknown field {key!r}; expected one of {', '.join(sorted(fields))}")
+                raise ConfigError(f"{where}: unknown field {short(key)}; expected one of {', '.join(sorted(fields))}")
         self.values, self.where = values, where
 
     def _get(self, name: str, ok: Callable[[Any], bool], expected: str) -> Any:
@@ -108,7 +109,7 @@ class Reader:
             raise ConfigError(f"{self.where}.{name} is missing: expected {expected}")
         value = self.values[name]
         if not ok(value):
-            raise ConfigError(f"{self.where}.{name} = {value!r}: expected {expected}")
+            raise ConfigError(f"{self.where}.{name} = {short(value)}: expected {expected}")
         return value
 
     def whole(self, name: str, low: int) -> int:
@@ -188,18 +189,19 @@ def read_fallback(values: Any) -> Fallback:
 def read_tasks(values: Any, groups: dict[str, GroupRule]) -> dict[TaskType, str]:
     """Group name of every task type: the mapping's, else that of the task's sensitivity."""
     if not isinstance(values, dict):
-        raise ConfigError(f"tasks = {values!r}: expected a mapping of task label to group name")
+        raise ConfigError(f"tasks = {short(values)}: expected a mapping of task label to group name")
     given = {TaskType.from_label(label): group for label, group in values.items()}
     by_task = {task: given.get(task, task.sensitivity.value) for task in TaskType}
     for task, group in by_task.items():
-        if group not in groups:
-            raise ConfigError(f"task {task.label!r} needs group {group!r}; groups holds {', '.join(groups)}")
+        if not isinstance(group, str) or group not in groups:
+            raise ConfigError(f"task {task.label!r} needs group {short(group)}; groups holds {', '.join(groups)}")
     return by_task
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 10**9
 
 
 def _is_number(value: Any) -> bool:
-    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+    # The bound keeps arithmetic on frames and seconds far from overflow; NaN fails it too.
+    return (_is_whole(value) or isinstance(value, float)) and abs(value) <= 1e9

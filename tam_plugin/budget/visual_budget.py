@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
+from tam_plugin.config import POOL_MODES
 from tam_plugin.errors import InputError
 from tam_plugin.taxonomy import TaskType
 
@@ -16,7 +18,13 @@ NEWLINE_POSITIONS = ("grid", "frame", "one_token", "no_token")
 
 
 def pooled_side(stride: int, grid: int = SIGLIP_GRID, pool_mode: str = "bilinear") -> int:
-    """Tokens a side after pooling: ``ceil(grid / stride)`` if bilinear, the floor for ``average`` and ``max``."""
+    """Tokens a side after pooling: ``ceil(grid / stride)`` if bilinear, the floor for ``average`` and ``max``.
+
+    Raises:
+        InputError: there is no such pooling mode.
+    """
+    if pool_mode not in POOL_MODES:
+        raise InputError(f"pool_mode = {pool_mode!r}: expected one of {', '.join(POOL_MODES)}")
     return math.ceil(grid / stride) if pool_mode == "bilinear" else grid // stride
 
 
@@ -30,6 +38,17 @@ def newline_tokens(num_frames: int, side: int, position: str) -> int:
     if position not in counts:
         raise InputError(f"newline position {position!r}: expected one of {', '.join(NEWLINE_POSITIONS)}")
     return counts[position]
+
+
+def check_video_frames(video_frames: int | None) -> None:
+    """Refuse a frame count that no video has.
+
+    Raises:
+        InputError: it is not a whole number >= 1 (None means "not known" and passes).
+    """
+    whole = isinstance(video_frames, numbers.Integral) and not isinstance(video_frames, bool)
+    if video_frames is not None and (not whole or video_frames < 1):
+        raise InputError(f"video_frames = {video_frames!r}: expected a whole number >= 1, or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +91,13 @@ class VisualBudget:
         Raises:
             InputError: ``num_frames`` or ``pool_stride`` is not a whole number >= 1.
         """
-        for name, value in (("num_frames", num_frames), ("pool_stride", pool_stride)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        for name, value in (("num_frames", num_frames), ("pool_stride", pool_stride), ("grid", grid)):
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
                 raise InputError(f"{name} = {value!r}: expected a whole number >= 1")
+        num_frames, pool_stride = int(num_frames), int(pool_stride)
         side = pooled_side(pool_stride, grid, pool_mode)
+        if side < 1:
+            raise InputError(f"pool_stride = {pool_stride}: {pool_mode} pooling leaves nothing of a grid of {grid}")
         return cls(
             num_frames=num_frames,
             pool_stride=pool_stride,

@@ -97,7 +97,7 @@ def test_budgets_are_not_merely_eight_combinations():
         (None, (1, 0, 0, 0, 0, 0, 0, 0), "duration is not known: planned for 60 s"),
         (90_000.0, (1, 0, 0, 0, 0, 0, 0, 0), "over 14400 s"),
         (0.1, (0, 0, 0, 1, 0, 0, 0, 0), "under 0.5 s"),
-        (60.0, (0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1), "confidence 0.30 is under 0.35"),
+        (60.0, (0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1), "confidence 0.300 is under 0.35"),
     ],
 )
 def test_fallback_gives_its_reason(duration_s, probabilities, words):
