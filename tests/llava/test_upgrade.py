@@ -32,11 +32,11 @@ def model_args(**more):
     return SimpleNamespace(**{**settings, **more}, tam_args=TamArguments(**tam))
 
 
-def load_dense(dense: Path, hub: Path):
+def load_dense(dense: Path, hub: Path, dtype: torch.dtype = torch.float32):
     from llava.model.language_model.llava_qwen import LlavaQwenForCausalLM
 
     with tiny.hub_cache(hub):
-        return LlavaQwenForCausalLM.from_pretrained(dense, torch_dtype=torch.float32).eval()
+        return LlavaQwenForCausalLM.from_pretrained(dense, torch_dtype=dtype).eval()
 
 
 def upgrade(model, hub: Path, **more):
