@@ -84,7 +84,14 @@ def batch(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 def embeddings(model, inputs: dict[str, torch.Tensor], images, modalities) -> list[torch.Tensor]:
     """What the language model sees of each row, without padding."""
     _, _, mask, _, embeds, _ = model.prepare_inputs_labels_for_multimodal(
-        inputs["input_ids"], None, inputs["attention_mask"], None, inputs["labels"], images, modalities
+        inputs["input_ids"],
+        None,
+        inputs["attention_mask"],
+        None,
+        inputs["labels"],
+        images,
+        modalities,
+        [(IMAGE_SIZE, IMAGE_SIZE)] * len(images),
     )
     if mask is None:
         mask = torch.ones(embeds.shape[:2])

@@ -1,0 +1,86 @@
+"""Training samples that could not be read: named, counted over all workers and ranks, and bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tam_plugin.errors import InputError
+
+FILE_NAME = "bad_samples.jsonl"
+LISTED = 20
+"""Samples that the error names; all of them are in the file."""
+
+
+class TooManyBadSamplesError(InputError):
+    """More samples of a training set are unreadable than were allowed; the message lists them."""
+
+
+class BadSamples:
+    """Keeps the list of unreadable samples.
+
+    The list is a file that processes append to, so that one limit holds for the workers of all ranks that share a
+    file system; without one, for this process.
+
+    Args:
+        total: samples in the set.
+        max_share: share of them that may be unreadable.
+        path: the file; None keeps the list in memory.
+    """
+
+    def __init__(self, total: int, max_share: float, path: str | os.PathLike[str] | None = None) -> None:
+        self.total, self.max_share = total, max_share
+        self.path = None if path is None else Path(path)
+        self._seen: dict[int, dict[str, object]] = {}
+
+    def start(self) -> None:
+        """Forget what an earlier run left in the file; one process calls this before training."""
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+
+    def add(self, index: int, name: str, reason: str) -> None:
+        """Count a sample, and say once what is wrong with it.
+
+        Args:
+            index: its place in the set.
+            name: file, or what else tells the user which sample it is.
+            reason: one line.
+
+        Raises:
+            TooManyBadSamplesError: this was one too many.
+        """
+        if index not in self._seen:
+            entry: dict[str, object] = {"index": index, "name": name, "reason": reason}
+            self._seen[index] = entry
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            print(f"tam: sample {index} is left out: {name}: {reason}", file=sys.stderr, flush=True)
+        found = self.found()
+        if len(found) > self.max_share * self.total:
+            raise TooManyBadSamplesError(self._message(found))
+
+    def found(self) -> dict[int, dict[str, object]]:
+        """Every bad sample that is known, by its index."""
+        found = dict(self._seen)
+        if self.path is not None and self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # another process is in the middle of this line
+                    continue
+                found.setdefault(entry["index"], entry)
+        return found
+
+    def _message(self, found: dict[int, dict[str, object]]) -> str:
+        listed = "; ".join(f"{e['index']}: {e['name']}: {e['reason']}" for _, e in sorted(found.items())[:LISTED])
+        more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        where = f" (listed in {self.path})" if self.path is not None else ""
+        return (
+            f"{len(found)} of {self.total} training samples cannot be used, --tam_max_bad_samples allows a share of "
+            f"{self.max_share:g}{where}: {listed}{more}"
+        )

@@ -1,0 +1,148 @@
+"""The host's training set with frames and resolution by each sample's question."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from tam_plugin.budget import VisualBudget
+from tam_plugin.config import InstructionConfig
+from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
+from tam_plugin.patches.llava_next.bad_samples import BadSamples, TooManyBadSamplesError
+from tam_plugin.patches.llava_next.budgets import BudgetPlanner
+from tam_plugin.patches.llava_next.modality import video as video_modality
+from tam_plugin.patches.llava_next.sampling import (
+    FRAME_FOLDER_FPS,
+    first_question,
+    path_for_host,
+    reading,
+    with_instruction,
+)
+from tam_plugin.video import SampledVideo, probe_video, sample_frames
+
+_FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
+"""Errors that no other sample would mend."""
+
+
+class TamDataset(Dataset):
+    """Stands in for the host's ``LazySupervisedDataset``: same items, same attributes, but videos by their budget.
+
+    The host makes every item; for a video it is shown a set of that one sample, with its instruction, while its video
+    reader gives back the frames taken here. So nothing of the host's set is changed, and its way of taking the next
+    sample for a bad one finds none.
+
+    Args:
+        host: the host's dataset.
+        planner: decides budgets.
+        instruction: what the model is told of a video.
+        bad_samples: keeps count of what cannot be read.
+    """
+
+    def __init__(
+        self, host: Any, planner: BudgetPlanner, instruction: InstructionConfig, bad_samples: BadSamples
+    ) -> None:
+        self.host = host
+        self.planner = planner
+        self.instruction = instruction
+        self.bad_samples = bad_samples
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "host" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.host, name)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The host's item; for a sample that cannot be used, the next one that can, and a line on stderr.
+
+        Raises:
+            TooManyBadSamplesError: too many cannot be used.
+        """
+        index = int(index)
+        for step in range(len(self)):
+            at = (index + step) % len(self)
+            try:
+                return self.item(at)
+            except _FATAL:
+                raise
+            except Exception as error:
+                reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                self.bad_samples.add(at, self._name(at), " ".join(reason.split()))
+        raise TooManyBadSamplesError(f"none of {len(self)} training samples can be used")
+
+    def item(self, index: int) -> dict[str, Any]:
+        """One item, or the error that its sample makes."""
+        record = self.host.list_data_dict[index]
+        if "video" not in record or "image" in record:
+            return self.host._get_item(index)
+        path = self._path(record)
+        info = probe_video(path, image_fps=FRAME_FOLDER_FPS)
+        sample_id = record.get("id", index)
+        question = first_question(record["conversations"])
+        budget = self.planner.budget(index, sample_id, question, info.duration_s, info.num_frames)
+        item, budget = self._build(index, record, path, budget)
+        text_tokens = len(item["input_ids"]) - 1
+        fitted = self.planner.fitted(budget, text_tokens)
+        if fitted is not budget:
+            item, _ = self._build(index, record, path, fitted)
+        return item
+
+    def _build(
+        self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
+    ) -> tuple[dict[str, Any], VisualBudget]:
+        video = sample_frames(path, budget, image_fps=FRAME_FOLDER_FPS)
+        budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
+        shown = {
+            "id": index,
+            **record,
+            "video": path_for_host(path),
+            "conversations": with_instruction(
+                record["conversations"],
+                budget,
+                video,
+                time=self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False)),
+                task=self.instruction.task,
+            ),
+        }
+        item = self._by_host(shown, video)
+        pixels = item["image"][0][0]
+        item["image"] = [(pixels, (video.info.width, video.info.height), video_modality(budget))]
+        return item, budget
+
+    def _by_host(self, record: dict[str, Any], video: SampledVideo) -> dict[str, Any]:
+        view = copy.copy(self.host)
+        view.list_data_dict = _OneSample([record])
+        view.data_args = copy.copy(self.host.data_args)
+        view.data_args.add_time_instruction = False  # it is in the conversation already
+        try:
+            with reading(video):
+                return view._get_item(0)
+        except _NextSampleError as error:
+            raise error.__context__ or error from None
+
+    def _path(self, record: dict[str, Any]) -> str:
+        return os.path.join(self.host.data_args.video_folder or "", record["video"])
+
+    def _name(self, index: int) -> str:
+        record = self.host.list_data_dict[index]
+        if "video" in record:
+            return self._path(record)
+        return str(record.get("image", f"id {record.get('id', index)}"))
+
+
+class _NextSampleError(Exception):
+    """The host went on to the next sample while it handled an error."""
+
+
+class _OneSample(list):
+    """A list of one; asking for another says that the host gave the one up."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if index != 0:
+            raise _NextSampleError
+        return super().__getitem__(index)

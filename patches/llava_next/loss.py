@@ -1,0 +1,78 @@
+"""The training loss of a TAM model: L_ori + α_b·L_b + α_z·L_z (Eq. 4), and what of it is logged."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from tam_plugin.patches.llava_next.logging_meter import LossMeter
+from tam_plugin.patches.llava_next.modality import host_modalities
+from tam_plugin.patches.llava_next.model_config import is_tam, tam_config_of
+from tam_plugin.vision import collect_routing, moe_layers
+from tam_plugin.vision.collect import RoutingCollector
+
+
+def with_router_losses(original: Callable) -> Callable:
+    """The host's ``forward``, with the router losses in its loss while a TAM model trains.
+
+    Its signature stays the host's: the Trainer reads it to decide how losses of accumulated batches are scaled.
+    """
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def forward(self, *args, **kwargs):
+        if not self.training or not is_tam(self):
+            return original(self, *args, **kwargs)
+        call = signature.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments
+        parts = vision_parts(self)
+        if given.get("labels") is None or given.get("dpo_forward") or next(moe_layers(parts), None) is None:
+            return original(self, *args, **kwargs)
+        with collect_routing(parts) as routing:
+            output = original(self, *args, **kwargs)
+        sees = given.get("images") is not None and not _is_text_only(given.get("modalities"))
+        return _add(self, output, routing if sees else None)
+
+    return forward
+
+
+def vision_parts(model: Any) -> nn.ModuleList:
+    """What may hold mixture layers: the tower (which hides in a list under FSDP) and the projectors."""
+    inner = model.get_model()
+    return nn.ModuleList(m for m in (inner.get_vision_tower(), inner.mm_projector) if m is not None)
+
+
+def _is_text_only(modalities: Any) -> bool:
+    """Whether every picture is the black one that the host gives a row of text: it must not train the router."""
+    return modalities is not None and all(m == "text" for m in host_modalities(modalities))
+
+
+def _add(model: Any, output: Any, routing: RoutingCollector | None) -> Any:
+    loss = output[0]
+    meter = _meter(model)
+    if routing is None or not any(routing.records):
+        meter.add(loss, None)
+        return output
+    meter.add(loss, routing)
+    total = loss + routing.aux_loss(tam_config_of(model).moe).to(loss)
+    if isinstance(output, tuple):
+        return (total, *output[1:])
+    output.loss = total
+    return output
+
+
+def _meter(model: Any) -> LossMeter:
+    meter = model.__dict__.get("tam_meter")
+    if meter is None:
+        meter = model.__dict__["tam_meter"] = LossMeter(list(moe_layers(vision_parts(model))))
+    return meter
+
+
+def meter_of(model: nn.Module) -> LossMeter | None:
+    """The meter of a TAM model in training, also under the wrappers of PEFT and of data parallelism."""
+    return next((m.__dict__["tam_meter"] for m in model.modules() if "tam_meter" in m.__dict__), None)

@@ -1,0 +1,29 @@
+"""What the configuration of the host's model says of TAM and of the layout of visual tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tam_plugin.config import TamConfig
+
+
+def is_tam(model: Any) -> bool:
+    """Whether ``model`` (or what holds its ``config``) is a TAM model; anything else stays the host's."""
+    return isinstance(getattr(getattr(model, "config", None), "tam", None), dict)
+
+
+def tam_config_of(model: Any) -> TamConfig:
+    """The configuration that the model carries."""
+    return TamConfig.from_dict(model.config.tam)
+
+
+def newline_position(config: Any) -> str:
+    """Where the host really puts newline tokens into a video's, in the words of :class:`VisualBudget`.
+
+    With ``mm_patch_merge_type`` "flat" it puts none, and the one at the end of a video only if that type says "unpad".
+    """
+    merge_type = getattr(config, "mm_patch_merge_type", None) or "flat"
+    position = getattr(config, "mm_newline_position", None) or "one_token"
+    if not merge_type.startswith("spatial"):
+        return "no_token"
+    return "no_token" if position == "one_token" and "unpad" not in merge_type else position

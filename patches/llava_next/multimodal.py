@@ -1,0 +1,146 @@
+"""Visual tokens of a mixed batch: each video pooled at its own stride and projected by that stride's projector.
+
+The host encodes a batch in one call, splits the result by sample and then pools videos. For a TAM model the plan of
+the batch is set aside for the length of one ``prepare_inputs_labels_for_multimodal``; within it ``encode_images`` gives
+final tokens, and pooling leaves them as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+
+from tam_plugin.errors import InputError
+from tam_plugin.patches.llava_next.modality import VideoModality
+from tam_plugin.vision.projector import ResolutionProjectors
+from tam_plugin.vision.tokens import frames_to_tokens
+
+HOST_STRIDE = 2
+"""The stride of hosts that do not say theirs."""
+
+
+class Part(NamedTuple):
+    """One entry of the host's ``images``.
+
+    Attributes:
+        num_frames: frames (or crops of an image).
+        stride: pooling stride of a video; None for an image.
+        is_blank: the black picture that the host gives a row of text; none of its tokens are used.
+    """
+
+    num_frames: int
+    stride: int | None
+    is_blank: bool = False
+
+
+_PLAN: ContextVar[Sequence[Part] | None] = ContextVar("tam_visual_plan", default=None)
+
+
+def current_plan() -> Sequence[Part] | None:
+    """The plan of the call that runs now, or None outside of one."""
+    return _PLAN.get()
+
+
+@contextmanager
+def planned(parts: Sequence[Part] | None) -> Iterator[None]:
+    """Set the plan of a batch aside for the calls inside."""
+    token = _PLAN.set(parts)
+    try:
+        yield
+    finally:
+        _PLAN.reset(token)
+
+
+def plan_batch(model: Any, images: Any, modalities: Sequence[str]) -> list[Part] | None:
+    """The plan of a batch, or None for the host's plain batch of still images (a 4-D tensor).
+
+    Args:
+        model: the host's causal language model.
+        images: list of ``[3, S, S]`` or ``[T, 3, S, S]``, or a tensor ``[B, T, 3, S, S]``.
+        modalities: the host's; a "video" that carries no budget gets the host's own stride.
+    """
+    if not isinstance(images, list) and images.ndim != 5:
+        return None
+    parts = []
+    for index, image in enumerate(images):
+        modality = modalities[index] if index < len(modalities) else "image"
+        frames = image.shape[0] if image.ndim == 4 else 1
+        stride = None
+        if isinstance(modality, VideoModality):
+            stride = modality.pool_stride
+        elif modality == "video":
+            stride = host_stride(model)
+        parts.append(Part(frames, stride, is_blank=modality == "text"))
+    return parts
+
+
+def host_stride(model: Any) -> int:
+    """The stride that this host pools videos with by itself."""
+    parameter = inspect.signature(type(model).get_2dPool).parameters.get("stride")
+    if parameter is not None:
+        return int(parameter.default)
+    return getattr(model.config, "mm_spatial_pool_stride", None) or HOST_STRIDE
+
+
+class SampleTokens:
+    """Stands for the host's tensor of encoded frames, which it only splits by sample; samples differ in length."""
+
+    def __init__(self, tokens: list[torch.Tensor]) -> None:
+        self.tokens = tokens
+
+    def split(self, sizes: Sequence[int], dim: int = 0) -> list[torch.Tensor]:
+        """The tokens of each sample (``torch.split`` calls this).
+
+        Raises:
+            InputError: the host splits otherwise than the batch was planned.
+        """
+        if list(sizes) != [len(tokens) for tokens in self.tokens] or dim != 0:
+            raise InputError(f"the host splits {list(sizes)} frames, planned were {[len(t) for t in self.tokens]}")
+        return self.tokens
+
+
+def encode_batch(model: Any, frames: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
+    """Encode, pool and project a batch.
+
+    A blank picture is not encoded beside real ones: it would count in the router losses.
+
+    Args:
+        model: the host's causal language model.
+        frames: ``[sum of frames, 3, S, S]``.
+        parts: the batch's plan.
+
+    Returns:
+        For each part ``[T_i, tokens_i, D_llm]``; one meaningless token for a blank picture.
+
+    Raises:
+        InputError: a stride that the model has no projector for.
+    """
+    projectors: ResolutionProjectors = model.get_model().mm_projector
+    used = [i for i, part in enumerate(parts) if not part.is_blank] or list(range(len(parts)))
+    features = model.get_vision_tower()(_select(frames, parts, used))
+    held = [parts[i] for i in used]
+    videos = [i for i in used if parts[i].stride is not None]
+    images = [i for i in used if parts[i].stride is None]
+    tokens: dict[int, torch.Tensor] = {}
+    if videos:
+        counts, strides = [parts[i].num_frames for i in videos], [parts[i].stride or HOST_STRIDE for i in videos]
+        chosen = _select(features, held, [used.index(i) for i in videos])
+        tokens.update(zip(videos, frames_to_tokens(chosen, counts, strides, projectors), strict=True))
+    if images:
+        chosen = projectors(_select(features, held, [used.index(i) for i in images]))
+        tokens.update(zip(images, chosen.split([parts[i].num_frames for i in images]), strict=True))
+    blank = next(iter(tokens.values()))[:1, :1]
+    return [tokens[i] if i in tokens else blank.expand(part.num_frames, 1, -1) for i, part in enumerate(parts)]
+
+
+def _select(rows: torch.Tensor, parts: Sequence[Part], chosen: Sequence[int]) -> torch.Tensor:
+    """Rows of the chosen parts, one after another; no copy if these are all."""
+    if len(chosen) == len(parts):
+        return rows
+    split = rows.split([part.num_frames for part in parts])
+    return torch.cat([split[i] for i in chosen])

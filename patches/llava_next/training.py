@@ -1,0 +1,66 @@
+"""What a TAM model needs of the host's Trainer before it trains."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tam_plugin.patches.llava_next.arguments import DEFAULT_MAX_BAD_SAMPLES
+from tam_plugin.patches.llava_next.bad_samples import FILE_NAME, BadSamples
+from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
+from tam_plugin.patches.llava_next.dataset import TamDataset
+from tam_plugin.patches.llava_next.model_config import newline_position, tam_config_of
+
+_HOSTS = ("_get_item", "list_data_dict", "data_args", "tokenizer")
+
+
+def is_host_dataset(dataset: Any) -> bool:
+    """Whether ``dataset`` is a ``LazySupervisedDataset``, also one defined in a script that runs as ``__main__``."""
+    return all(hasattr(dataset, name) for name in _HOSTS) and not isinstance(dataset, TamDataset)
+
+
+def tam_dataset(
+    dataset: Any, model: Any, *, output_dir: str | None = None, plan_lookup: PlanLookup | None = None
+) -> TamDataset:
+    """The host's dataset with frames and resolution by each sample's question.
+
+    ``--video_fps``, ``--frames_upbound`` and ``--force_sample`` have no say in it: the budget has.
+
+    Args:
+        dataset: a ``LazySupervisedDataset``.
+        model: the TAM model that it trains.
+        output_dir: folder for the list of bad samples; None keeps it in memory.
+        plan_lookup: precomputed budgets by sample id.
+
+    Raises:
+        ConfigError: policy and model do not go together.
+    """
+    config = tam_config_of(model)
+    limits = (dataset.tokenizer.model_max_length, getattr(model.config, "tokenizer_model_max_length", None))
+    planner = BudgetPlanner(
+        config,
+        newline_position=newline_position(model.config),
+        grid=model.get_vision_tower().num_patches_per_side,
+        max_tokens=min(int(limit) for limit in limits if limit),
+        plan_lookup=plan_lookup,
+    )
+    tam_args = getattr(dataset.data_args, "tam_args", None)
+    bad_samples = BadSamples(
+        len(dataset),
+        getattr(tam_args, "tam_max_bad_samples", DEFAULT_MAX_BAD_SAMPLES),
+        None if output_dir is None else os.path.join(output_dir, FILE_NAME),
+    )
+    return TamDataset(dataset, planner, config.instruction, bad_samples)
+
+
+def prepare_trainer(trainer: Any) -> None:
+    """Give the Trainer of a TAM model its dataset, and the model's configuration what it is told of videos."""
+    if not is_host_dataset(trainer.train_dataset):
+        return
+    model = trainer.model
+    dataset = tam_dataset(trainer.train_dataset, model, output_dir=trainer.args.output_dir)
+    if dataset.instruction.time:
+        model.config.add_time_instruction = True
+    if trainer.args.process_index == 0:
+        dataset.bad_samples.start()
+    trainer.train_dataset = dataset
