@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,29 @@ def _load_over_base(
     check_names(held, _expected(values, tam), where)
     changes = {k: v for k, v in values.items() if k not in _NOT_COPIED and of_base.get(k) != v}
     overwrite = {**changes, **(arguments.get("overwrite_config") or {})}
-    tokenizer, model, processor, context = original(
-        **{**arguments, "model_path": base, "model_base": None, "overwrite_config": overwrite}
-    )
+    with _quiet():
+        tokenizer, model, processor, context = original(
+            **{**arguments, "model_path": base, "model_base": None, "overwrite_config": overwrite}
+        )
     _fill(model, extras, held, where)
     if (Path(path) / "adapter_config.json").is_file():
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, path).merge_and_unload()
     return tokenizer, model, processor, context
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of transformers that the base lacks weights: all of them are checked and loaded here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _fill(model: Any, extras: Weights, held: Shapes, where: str) -> None:
