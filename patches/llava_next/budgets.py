@@ -91,24 +91,33 @@ class BudgetPlanner:
             fallback="; ".join(filter(None, (budget.fallback, reason))) or None,
         )
 
-    def fitted(self, budget: VisualBudget, text_tokens: int) -> VisualBudget:
-        """``budget``, or what of it fits beside ``text_tokens``: coarser first, then fewer frames.
+    def fitted(self, budget: VisualBudget, fixed_text_tokens: int, time_tokens_per_frame: int = 0) -> VisualBudget:
+        """``budget``, or what of it fits beside its text: coarser first, then fewer frames.
+
+        Args:
+            budget: what the question bought.
+            fixed_text_tokens: tokens of the text that stay whatever the frames.
+            time_tokens_per_frame: tokens of the time instruction for each frame, at most.
 
         Raises:
             InputError: the text leaves no room for one frame.
         """
-        room = self.max_tokens - text_tokens
-        if budget.visual_tokens <= room:
+
+        def fits(candidate: VisualBudget) -> bool:
+            text_tokens = fixed_text_tokens + time_tokens_per_frame * candidate.num_frames
+            return candidate.visual_tokens + text_tokens <= self.max_tokens
+
+        if fits(budget):
             return budget
         strides = [s for s in self._strides(budget) if s >= budget.pool_stride] or [budget.pool_stride]
-        reason = f"{text_tokens} tokens of text leave {room} of {self.max_tokens} for the video"
+        reason = f"{fixed_text_tokens} tokens of text beside a video in a context of {self.max_tokens}"
         for stride in strides:
             coarser = self.of(budget, budget.num_frames, stride, reason)
-            if coarser.visual_tokens <= room:
+            if fits(coarser):
                 return coarser
         for num_frames in range(budget.num_frames - 1, 0, -1):
             fewer = self.of(budget, num_frames, strides[-1], reason)
-            if fewer.visual_tokens <= room:
+            if fits(fewer):
                 return fewer
         raise InputError(f"{reason}: not one frame fits; shorten the text or raise --model_max_length")
 
@@ -121,7 +130,10 @@ class BudgetPlanner:
         if self._inductor is None:
             from tam_plugin.inductor import Inductor
 
-            self._inductor = Inductor.from_pretrained(self._inductor_name)
+            try:
+                self._inductor = Inductor.from_pretrained(self._inductor_name)
+            except InputError as error:  # no other sample would mend it
+                raise ConfigError(str(error)) from error
         return self._inductor
 
     def __getstate__(self) -> dict[str, Any]:

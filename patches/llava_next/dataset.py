@@ -85,16 +85,37 @@ class TamDataset(Dataset):
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
         budget = self.planner.budget(index, sample_id, question, info.duration_s, info.num_frames)
-        item, budget = self._build(index, record, path, budget)
-        text_tokens = len(item["input_ids"]) - 1
-        fitted = self.planner.fitted(budget, text_tokens)
-        if fitted is not budget:
-            item, _ = self._build(index, record, path, fitted)
+        item, budget, video = self._build(index, record, path, budget)
+        if self._tokens(item, budget) > self.planner.max_tokens:
+            fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
+            item, budget, _ = self._build(index, record, path, fitted)
+            if self._tokens(item, budget) > self.planner.max_tokens:
+                raise InputError(
+                    f"{self._tokens(item, budget)} tokens with {budget.num_frames} frames: expected at most "
+                    f"{self.planner.max_tokens}; raise --model_max_length"
+                )
         return item
+
+    def _tokens(self, item: dict[str, Any], budget: VisualBudget) -> int:
+        """Tokens that the language model sees: the image token gives way to the video's."""
+        return len(item["input_ids"]) - 1 + budget.visual_tokens
+
+    def _text_tokens(self, item: dict[str, Any], video: SampledVideo) -> tuple[int, int]:
+        """Tokens of the text without the list of times, and the most that one time of the list takes."""
+        text = len(item["input_ids"]) - 1
+        if not self._tells_time:
+            return text, 0
+        times = [f"{t:.2f}s," for t in video.timestamps_s]
+        count = [len(ids) for ids in self.host.tokenizer(times, add_special_tokens=False)["input_ids"]]
+        return text - sum(count), max(count)
+
+    @property
+    def _tells_time(self) -> bool:
+        return self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False))
 
     def _build(
         self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
-    ) -> tuple[dict[str, Any], VisualBudget]:
+    ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
         video = sample_frames(path, budget, image_fps=FRAME_FOLDER_FPS)
         budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
         shown = {
@@ -102,17 +123,13 @@ class TamDataset(Dataset):
             **record,
             "video": path_for_host(path),
             "conversations": with_instruction(
-                record["conversations"],
-                budget,
-                video,
-                time=self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False)),
-                task=self.instruction.task,
+                record["conversations"], budget, video, time=self._tells_time, task=self.instruction.task
             ),
         }
         item = self._by_host(shown, video)
         pixels = item["image"][0][0]
         item["image"] = [(pixels, (video.info.width, video.info.height), video_modality(budget))]
-        return item, budget
+        return item, budget, video
 
     def _by_host(self, record: dict[str, Any], video: SampledVideo) -> dict[str, Any]:
         view = copy.copy(self.host)
