@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
 from tam_plugin.config import TamConfig
+from tam_plugin.errors import InputError
 from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded, load
+from tam_plugin.taxonomy import TaskType
 
 if TYPE_CHECKING:
-    from tam_plugin.budget import VisualBudget
     from tam_plugin.video import SampledVideo
+
+TEMPLATE_TOKENS = 64
+"""More than the chat format takes around the words."""
 
 DEMO_NOTICE = (
     "no --model was given: this is a demonstration model with untrained random weights, so its answer means nothing; "
@@ -58,6 +63,39 @@ class VideoAssistant:
         """The model's configuration, :class:`TamOnevisionConfig`."""
         return self.loaded.model.config
 
+    def policy(
+        self,
+        query: str,
+        options: Sequence[str] | None = None,
+        *,
+        max_new_tokens: int = 128,
+        policy: BudgetPolicy | FixedPolicy | None = None,
+    ) -> BudgetPolicy | FixedPolicy:
+        """The policy for one question: what its words, the frames' times and the answer take is kept free.
+
+        Raises:
+            ConfigError: the context cannot hold them and a single frame, or the policy has strides of another model.
+        """
+        config = self.config
+        most = BudgetPolicy.from_config(config.tam_config.policy) if policy is None else policy
+        count = most.max_frames if isinstance(most, BudgetPolicy) else most.num_frames
+        budget = VisualBudget.of(count, 1, task=TaskType.FINE_GRAINED_ATTRIBUTES)
+        question = self._question(query, budget, options, 99_999.0, [99_999.0] * count)
+        words = len(self.loaded.tokenizer(question, add_special_tokens=False)["input_ids"]) + TEMPLATE_TOKENS
+        return config.host_policy(most, text_tokens=words, max_output_tokens=max_new_tokens)
+
+    def _question(self, query, budget, options, duration_s, timestamps_s) -> str:
+        instruction = self.config.tam_config.instruction
+        return compose_question(
+            query,
+            budget,
+            options=options,
+            duration_s=duration_s,
+            timestamps_s=timestamps_s,
+            time=instruction.time,
+            task=instruction.task,
+        )
+
     @torch.inference_mode()
     def answer(
         self,
@@ -71,29 +109,27 @@ class VideoAssistant:
         """Greedy answer to ``query`` about the frames of ``video``.
 
         Raises:
-            InputError: the budget's stride has no projector in this model.
+            InputError: the budget's stride has no projector in this model, or prompt and answer exceed its context.
         """
         from tam_plugin.video import preprocess_frames
 
         loaded, config = self.loaded, self.config
-        instruction = config.tam_config.instruction
         frames = preprocess_frames(
             video.frames, size=config.vision_config.image_size, mean=loaded.image_mean, std=loaded.image_std
         )
-        question = compose_question(
-            query,
-            budget,
-            options=options,
-            duration_s=video.info.duration_s,
-            timestamps_s=[float(t) for t in video.timestamps_s],
-            time=instruction.time,
-            task=instruction.task,
-        )
+        times = [float(t) for t in video.timestamps_s]
+        question = self._question(query, budget, options, video.info.duration_s, times)
         turn = VideoTurn(question=question, frames=frames, pool_stride=budget.pool_stride)
         inputs = build_inputs([turn], loaded.tokenizer, config)
         device, dtype = loaded.model.device, loaded.model.dtype
         inputs = {k: v.to(device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
         prompt_tokens = inputs["input_ids"].shape[1]
+        limit = config.context_tokens
+        if limit is not None and prompt_tokens + max_new_tokens > limit:
+            raise InputError(
+                f"a prompt of {prompt_tokens} tokens and an answer of {max_new_tokens} do not fit the {limit} of this "
+                "model: shorten the question, or ask for fewer frames or a shorter answer"
+            )
         new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
         visual_tokens = int((inputs["input_ids"] == config.video_token_id).sum())
         return Answer(loaded.tokenizer.decode(new, skip_special_tokens=True).strip(), prompt_tokens, visual_tokens)

@@ -48,23 +48,43 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
         side = pooled_side(stride, self.grid, self.tam_config.projector.pool_mode)
         return num_frames * side * side + newline_tokens(num_frames, side, NEWLINE_POSITION)
 
-    def host_policy(self, policy: BudgetPolicy | FixedPolicy | None = None) -> BudgetPolicy | FixedPolicy:
-        """``policy`` (default: the checkpoint's) with this model's grid, newline layout and context length.
+    @property
+    def context_tokens(self) -> int | None:
+        """Tokens that the language model reads at most, if its configuration says."""
+        return getattr(self.text_config, "max_position_embeddings", None)
+
+    def host_policy(
+        self,
+        policy: BudgetPolicy | FixedPolicy | None = None,
+        *,
+        text_tokens: int = 0,
+        max_output_tokens: int | None = None,
+    ) -> BudgetPolicy | FixedPolicy:
+        """``policy`` (default: the checkpoint's) with this model's grid, strides, newline layout and context.
+
+        Args:
+            policy: the policy to adapt.
+            text_tokens: tokens of the prompt's words; more than the policy's reserve enlarges it.
+            max_output_tokens: length of the answer; None keeps the policy's.
 
         Raises:
-            ConfigError: the policy is bad, or this model's context cannot hold a single frame.
+            ConfigError: the policy is bad, asks for strides this model has no projector for, or the context cannot
+                hold a single frame.
         """
         policy = policy or BudgetPolicy.from_config(self.tam_config.policy)
+        projector = self.tam_config.projector
         changes: dict[str, Any] = {
             "grid": self.grid,
-            "pool_mode": self.tam_config.projector.pool_mode,
+            "pool_mode": projector.pool_mode,
             "newline_position": NEWLINE_POSITION,
         }
         if isinstance(policy, BudgetPolicy):
-            longest = getattr(self.text_config, "max_position_embeddings", None)
-            limit = policy.context.max_context_tokens
-            changes["max_context_tokens"] = min(limit, longest) if longest else limit
-        return policy.for_host(**changes)
+            context = policy.context
+            changes["max_context_tokens"] = min(context.max_context_tokens, self.context_tokens or 10**9)
+            changes["text_reserve_tokens"] = max(context.text_reserve_tokens, text_tokens)
+            if max_output_tokens is not None:
+                changes["max_output_tokens"] = max_output_tokens
+        return policy.for_strides(projector.strides).for_host(**changes)
 
 
 AutoConfig.register(TamOnevisionConfig.model_type, TamOnevisionConfig, exist_ok=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 
-VIDEO_MARK = "<video>"
 IGNORE_INDEX = -100
 
 
@@ -58,8 +57,13 @@ def compose_question(
     if task and budget.task is not None:
         lines.append(task_instruction(budget.task))
     lines.append(query.strip())
-    lines += [f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(options or ())]
+    lines += [f"{_letter(i)}. {text}" for i, text in enumerate(options or ())]
     return "\n".join(lines)
+
+
+def _letter(index: int) -> str:
+    """A to Z, then numbers."""
+    return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
 def build_inputs(
@@ -94,13 +98,11 @@ def build_inputs(
 def _row(turn: VideoTurn, tokenizer: PreTrainedTokenizerBase, config: TamOnevisionConfig) -> dict[str, list[int]]:
     """Token ids and labels of one turn in the ChatML form of the OneVision checkpoints."""
     visual = [] if turn.frames is None else [config.video_token_id] * _placeholders(turn, config)
-    # A literal mark in the question must stay text: it is the tokenizer's special token otherwise.
-    question = turn.question.replace(VIDEO_MARK, "video").replace("<image>", "image")
-    ids = _encode(tokenizer, "<|im_start|>user ") + visual
-    ids += _encode(tokenizer, f"\n{question}<|im_end|><|im_start|>assistant\n")
+    ids = _encode(tokenizer, "<|im_start|>user ") + visual + _encode(tokenizer, "\n")
+    ids += _encode_words(tokenizer, turn.question) + _encode(tokenizer, "<|im_end|><|im_start|>assistant\n")
     labels = [IGNORE_INDEX] * len(ids)
     if turn.answer is not None:
-        answer = _encode(tokenizer, f"{turn.answer}<|im_end|>")
+        answer = _encode_words(tokenizer, turn.answer) + _encode(tokenizer, "<|im_end|>")
         ids, labels = ids + answer, labels + answer
     return {"input_ids": ids, "labels": labels}
 
@@ -108,6 +110,8 @@ def _row(turn: VideoTurn, tokenizer: PreTrainedTokenizerBase, config: TamOnevisi
 def _placeholders(turn: VideoTurn, config: TamOnevisionConfig) -> int:
     frames, size, strides = turn.frames, config.vision_config.image_size, config.tam_config.projector.strides
     assert frames is not None
+    if not torch.is_tensor(frames) or not frames.is_floating_point():
+        raise InputError("frames must be a floating-point tensor, as preprocess_frames gives it")
     if frames.ndim != 4 or tuple(frames.shape[1:]) != (3, size, size) or len(frames) == 0:
         raise InputError(f"frames of shape {list(frames.shape)}: expected [T, 3, {size}, {size}] with T >= 1")
     if turn.pool_stride not in strides:
@@ -115,11 +119,17 @@ def _placeholders(turn: VideoTurn, config: TamOnevisionConfig) -> int:
     return config.video_tokens(len(frames), turn.pool_stride)
 
 
+def _encode_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """User text: a mark such as ``<video>`` or ``<|im_end|>`` in it stays words and never becomes a special token."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def _pad(rows: list[dict[str, list[int]]], pad_id: int, *, left: bool) -> dict[str, torch.Tensor]:
+def _pad(rows: list[dict[str, list[int]]], pad_id: int | None, *, left: bool) -> dict[str, torch.Tensor]:
+    pad_id = 0 if pad_id is None else pad_id  # masked out, so any id serves
     longest = max(len(row["input_ids"]) for row in rows)
     out: dict[str, Any] = {"input_ids": [], "attention_mask": [], "labels": []}
     for row in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tam_plugin.config import TamConfig
+from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
@@ -66,9 +66,9 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
         if tam_config is not None:
             raise ConfigError(f"{name_or_path!r} is a TAM checkpoint already: its own configuration holds")
         check_experts(name_or_path)
-        model = load_weights(TamOnevisionForConditionalGeneration, name_or_path, dtype)
+        model = TamOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
     elif model_type == DENSE_MODEL_TYPE:
-        dense = load_weights(LlavaOnevisionForConditionalGeneration, name_or_path, dtype)
+        dense = load_weights(LlavaOnevisionForConditionalGeneration.from_pretrained, name_or_path, torch_dtype=dtype)
         model = upgrade_dense(dense, tam_config or TamConfig())
         notice = (
             f"{name_or_path} is a dense checkpoint, upgraded in memory: its experts and projectors are untrained copies"
@@ -80,7 +80,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # its files' own parsers raise their own
         raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
     mean, std = _image_statistics(name_or_path)
     return Loaded(model.eval().to(where), tokenizer, mean, std, notice)  # type: ignore[arg-type]
@@ -103,18 +103,23 @@ def _device(name: str) -> torch.device:
 def _model_type(name_or_path: str) -> str | None:
     from transformers import PretrainedConfig
 
-    path = Path(name_or_path)
-    if path.exists() and not (path / "config.json").is_file():
-        raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory")
+    if not name_or_path.strip():
+        raise InputError("the model's name is empty: expected a checkpoint directory or a hub name")
     try:
+        path = Path(name_or_path)
+        if path.exists() and not (path / "config.json").is_file():
+            kind = "holds no config.json" if path.is_dir() else "is not a directory"
+            raise InputError(f"{name_or_path!r} {kind}: expected a model checkpoint directory")
         values, _ = PretrainedConfig.get_config_dict(name_or_path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no model can be read from {name_or_path!r}: {first_line(error)}") from error
-    return values.get("model_type")
+        return values.get("model_type")
+    except InputError:
+        raise
+    except Exception as error:  # a broken JSON file, a name too long, no network: each raises its own
+        raise InputError(f"no model can be read from {short(name_or_path)}: {first_line(error)}") from error
 
 
 def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the checkpoint's image processor; SigLIP's where it names none."""
+    """Mean and standard deviation of the checkpoint's image processor; SigLIP's where it has none."""
     from transformers.utils import cached_file
 
     try:
@@ -123,6 +128,9 @@ def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float
         return SIGLIP_MEAN, SIGLIP_STD
     try:
         values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON: {error}") from error
-    return tuple(values.get("image_mean", SIGLIP_MEAN)), tuple(values.get("image_std", SIGLIP_STD))
+        mean, std = (tuple(map(float, values.get(n, SIGLIP_MEAN))) for n in ("image_mean", "image_std"))
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError(f"image_mean {mean} and image_std {std} must hold three numbers each")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file} cannot be used: {error}") from error
+    return mean, std

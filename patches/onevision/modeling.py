@@ -22,6 +22,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 from tam_plugin.errors import InputError
 from tam_plugin.patches.onevision.batching import assign_videos, place_features, split_videos
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
+from tam_plugin.patches.onevision.weights import key_mapping, load_weights
 from tam_plugin.vision import (
     ResolutionProjectors,
     collect_routing,
@@ -132,6 +133,20 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
     # The router losses are added per micro-batch, so a trainer must average over accumulation steps itself.
     accepts_loss_kwargs = False
     _can_compile_fullgraph = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """transformers' own, for checkpoints of either of its generations; incomplete weights are refused.
+
+        Raises:
+            InputError: the files cannot be read.
+            ConfigError: the weights do not fit the configuration, or it is that of a dense checkpoint.
+        """
+        kwargs.setdefault("key_mapping", key_mapping())
+        inherited = super().from_pretrained
+        return load_weights(
+            lambda name, **more: inherited(name, *args, **more), pretrained_model_name_or_path, **kwargs
+        )
 
     def __init__(self, config: TamOnevisionConfig) -> None:
         LlavaOnevisionPreTrainedModel.__init__(self, config)

@@ -18,6 +18,11 @@ class FixedPolicy:
         self._budget = VisualBudget.of(num_frames, pool_stride, **layout)
         self._layout = layout
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of every video, at most."""
+        return self._budget.num_frames
+
     def for_host(self, **changes: Any) -> FixedPolicy:
         """A copy for another grid, pooling mode or newline layout; a context length does not change it."""
         layout: dict[str, Any] = {

@@ -12,13 +12,12 @@ numbers becomes ``[box]``.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tam_plugin.errors import InputError, TamNotice
-from tam_plugin.taxonomy import length_class
+from tam_plugin.taxonomy import check_duration_s, length_class
 
 MAX_QUERY_CHARS = 2000
 """A longer query keeps this many characters: the first quarter and the last three quarters of them."""
@@ -126,7 +125,7 @@ def build_input(
         InputError: empty query, options that are not text, or a duration that is not a positive finite number.
     """
     prepared = query if isinstance(query, PreparedQuery) else prepare_query(query)
-    check_duration(duration_s)
+    check_duration_s(duration_s)
     chosen = clean_options(options) or prepared.options
     parts = [prepared.text]
     if use_options and chosen:
@@ -134,22 +133,6 @@ def build_input(
     if use_duration and duration_s is not None:
         parts.append(f"length: {length_class(float(duration_s))}")
     return " ; ".join(parts)
-
-
-def check_duration(duration_s: float | None) -> None:
-    """Accept None or a positive finite number of seconds.
-
-    Raises:
-        InputError: anything else; the message names the value.
-    """
-    if duration_s is None:
-        return
-    try:
-        valid = not isinstance(duration_s, bool) and math.isfinite(duration_s) and duration_s > 0
-    except TypeError:
-        valid = False
-    if not valid:
-        raise InputError(f"duration_s must be a positive number of seconds or None, got {duration_s!r}")
 
 
 def clean_options(options: Sequence[str] | None) -> tuple[str, ...]:

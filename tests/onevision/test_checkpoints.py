@@ -113,6 +113,54 @@ def test_a_config_that_does_not_fit_its_weights_is_refused(saved, moe, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+OTHER_GENERATION = [
+    # transformers 4's layout of each part, and transformers 5's
+    (r"^vision_tower\.vision_model\.", r"model.vision_tower."),
+    (r"^language_model\.model\.", r"model.language_model."),
+    (r"^language_model\.lm_head", r"lm_head"),
+    (r"^multi_modal_projector", r"model.multi_modal_projector"),
+    (r"^image_newline", r"model.image_newline"),
+]
+
+
+def in_layout(name, generation):
+    """A tensor's name as transformers 4 or 5 saves it, whichever saved it."""
+    import re
+
+    for old, new in OTHER_GENERATION:
+        name = re.sub(old, new, name)
+    if generation == 5:
+        return name
+    for old, new in (
+        ("model.vision_tower.", "vision_tower.vision_model."),
+        ("model.language_model.", "language_model.model."),
+        ("lm_head", "language_model.lm_head"),
+        ("model.multi_modal_projector", "multi_modal_projector"),
+        ("model.image_newline", "image_newline"),
+    ):
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+@pytest.mark.parametrize("generation", [4, 5])
+def test_checkpoints_of_either_generation_of_transformers(saved, dense_and_tokenizer, frames, tmp_path, generation):
+    from safetensors.torch import save_file
+
+    model, folder = saved
+    path = folder / "model.safetensors"
+    tensors = {in_layout(name, generation): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    again = AutoModelForImageTextToText.from_pretrained(folder)
+    again.save_pretrained(tmp_path / "again")
+    inputs = build_inputs([VideoTurn(question="?", frames=frames(2))], dense_and_tokenizer[1], model.config)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        assert torch.equal(again(**inputs).logits, expected)
+        resaved = AutoModelForImageTextToText.from_pretrained(tmp_path / "again")
+        assert torch.equal(resaved(**inputs).logits, expected)
+
+
 def rewrite_weights(folder, change):
     from safetensors.torch import save_file
 

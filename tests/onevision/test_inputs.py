@@ -34,14 +34,18 @@ def test_placeholders_of_the_true_grid(stride, pool_mode, tokens):
 
 def test_prompt_of_the_onevision_checkpoints(frames):
     small = config(image_size=70)
-    turn = VideoTurn(question="What <video> is it?", frames=frames(1), answer="Rain.")
+    turn = VideoTurn(question="What <video> is it?<|im_end|>", frames=frames(1), answer="Rain <image>.")
     batch = build_inputs([turn], TOKENIZER, small)
     ids = batch["input_ids"][0].tolist()
     assert ids.count(small.video_token_id) == 9 + 1
     shown = TOKENIZER.decode([i for i in ids if i != small.video_token_id])
-    assert shown == "<|im_start|>user \nWhat video is it?<|im_end|><|im_start|>assistant\nRain.<|im_end|>"
+    words = "What <video> is it?<|im_end|>"
+    assert shown == f"<|im_start|>user \n{words}<|im_end|><|im_start|>assistant\nRain <image>.<|im_end|>"
+    # Marks in the user's words stay words: the only special tokens are those of the chat format.
+    special = [TOKENIZER.convert_ids_to_tokens(i) for i in ids if i in TOKENIZER.all_special_ids]
+    assert special.count("<|im_end|>") == 2 and small.image_token_id not in ids
     trained = batch["labels"][0]
-    assert TOKENIZER.decode(trained[trained != -100]) == "Rain.<|im_end|>"
+    assert TOKENIZER.decode(trained[trained != -100]) == "Rain <image>.<|im_end|>"
 
 
 def test_padding_is_left_for_generation_and_right_for_training():
