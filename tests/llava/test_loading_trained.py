@@ -45,12 +45,13 @@ def test_lora_run_is_resumed_and_loaded_over_a_plain_language_model(
     train(llava, hub, llm, training_set, out, 2, **lora)
     after = load_file(out / "checkpoint-2" / FILE)
     (out / FILE).unlink()
-    # The same command again resumes at its last step: nothing is left to train, so the weights must be those.
+    # The same command again resumes at its last step: nothing is left to train (newer versions take one more step,
+    # at learning rate 0), so the weights must be those.
     train(llava, hub, llm, training_set, out, 2, **lora)
     resumed = load_file(out / FILE)
     assert resumed.keys() == after.keys()
     assert all(torch.equal(resumed[name], after[name]) for name in after)
-    for folder in (out, out / "checkpoint-2"):
+    for folder in (out, *out.glob("checkpoint-*")):
         _, model, _, _ = load(folder, llm, name="lora")
         same_visual_weights(model, folder / FILE)
         assert len(answer(model)) > 0
