@@ -12,7 +12,7 @@ from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import InputError
 from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question
-from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded, load
+from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded, load, pick_device
 from tam_plugin.taxonomy import TaskType
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class VideoAssistant:
     @classmethod
     def from_pretrained(cls, name_or_path: str | None = None, **kwargs) -> VideoAssistant:
         """Load a checkpoint (see :func:`load`); None makes the untrained demonstration model and says so."""
-        return cls(_demo() if name_or_path is None else load(name_or_path, **kwargs))
+        return cls(_demo(**kwargs) if name_or_path is None else load(name_or_path, **kwargs))
 
     @property
     def notice(self) -> str | None:
@@ -135,9 +135,10 @@ class VideoAssistant:
         return Answer(loaded.tokenizer.decode(new, skip_special_tokens=True).strip(), prompt_tokens, visual_tokens)
 
 
-def _demo() -> Loaded:
+def _demo(device: str = "auto") -> Loaded:
     from tam_plugin.patches.onevision.demo import demo_dense_model
     from tam_plugin.patches.onevision.upgrade import upgrade_dense
 
     dense, tokenizer = demo_dense_model()
-    return Loaded(upgrade_dense(dense, TamConfig()), tokenizer, SIGLIP_MEAN, SIGLIP_STD, DEMO_NOTICE)
+    model = upgrade_dense(dense, TamConfig()).to(pick_device(device))
+    return Loaded(model, tokenizer, SIGLIP_MEAN, SIGLIP_STD, DEMO_NOTICE)

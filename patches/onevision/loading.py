@@ -58,7 +58,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
     """
     from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
-    where = _device(device)
+    where = pick_device(device)
     dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
     model_type = _model_type(name_or_path)
     notice = None
@@ -86,7 +86,12 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
     return Loaded(model.eval().to(where), tokenizer, mean, std, notice)  # type: ignore[arg-type]
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes CUDA where there is one.
+
+    Raises:
+        InputError: there is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -9,6 +9,9 @@ import sys
 from tam_plugin.cli import common
 from tam_plugin.errors import InputError
 
+NATIVE_SIZE_LIMIT = 1920
+"""Pixels a side that are decoded, at most. Frames up to this size reach the encoder with the host's own pixels."""
+
 
 def add_parser(subparsers) -> None:
     """Register the command."""
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Decide, sample, encode, answer, print."""
     from tam_plugin.budget import BudgetPolicy
     from tam_plugin.patches.onevision import VideoAssistant
-    from tam_plugin.video import contact_sheet, sample_frames
+    from tam_plugin.video import contact_sheet
 
     if args.max_new_tokens < 1:
         raise InputError(f"--max-new-tokens {args.max_new_tokens}: expected a whole number >= 1")
@@ -37,25 +40,28 @@ def run(args: argparse.Namespace) -> int:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-    own_policy = BudgetPolicy.from_yaml(args.policy) if args.policy else None
+    common.check_sheet(args.contact_sheet)
+    own_policy = None if args.policy is None else BudgetPolicy.from_yaml(args.policy)
     question = common.read_question(args)
-    assistant = VideoAssistant.from_pretrained(args.model, **({"device": args.device} if args.model else {}))
-    args.inductor = args.inductor or assistant.config.tam_config.inductor
-    decision = common.decide(args, question, assistant.config.host_policy(own_policy))
-    video = sample_frames(args.video, decision.budget, backend=args.backend, snap_to_keyframes=args.snap_to_keyframes)
-    if args.contact_sheet:
-        contact_sheet(video, args.contact_sheet)
-    if assistant.notice:
-        print(f"tam: note: {assistant.notice}", file=sys.stderr)
+    assistant = VideoAssistant.from_pretrained(args.model, device=args.device)
+    if args.inductor is None:
+        args.inductor = assistant.config.tam_config.inductor
+    policy = assistant.policy(question.query, args.options, max_new_tokens=args.max_new_tokens, policy=own_policy)
+    decision, video = common.sample(args, common.decide(args, question, policy), size=NATIVE_SIZE_LIMIT)
     answer = assistant.answer(
         video, question.query, decision.budget, options=args.options, max_new_tokens=args.max_new_tokens
     )
+    # Nothing is written or said before the answer is there.
+    if args.contact_sheet is not None:
+        contact_sheet(video, args.contact_sheet)
+    if assistant.notice:
+        print(f"tam: note: {assistant.notice}", file=sys.stderr)
     values = {**common.report(decision, video), "answer": answer.text, "notice": assistant.notice}
     if args.json:
         print(json.dumps(values))
         return 0
     print(common.describe(values))
-    if args.contact_sheet:
+    if args.contact_sheet is not None:
         print(f"sheet       {args.contact_sheet}")
     print(f"answer      {answer.text!r}")
     return 0

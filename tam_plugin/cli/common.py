@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tam_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
@@ -41,6 +44,7 @@ class Decision:
 
     info: VideoInfo
     distribution: TaskDistribution
+    policy: BudgetPolicy | FixedPolicy
     budget: VisualBudget
 
 
@@ -54,10 +58,38 @@ def read_question(args: argparse.Namespace) -> Question:
     from tam_plugin.video import probe_video
     from tam_plugin.video.reader import check_backend
 
-    query = sys.stdin.read() if args.query == "-" else args.query
+    query = _read_query(args.query)
     prepare_query(query)
     check_backend(args.backend)
     return Question(query, probe_video(args.video))
+
+
+def _read_query(query: str) -> str:
+    """The query itself, or standard input for ``-``; both must be UTF-8."""
+    try:
+        if query == "-":
+            raw = getattr(sys.stdin, "buffer", sys.stdin)
+            if raw is None:
+                raise InputError("--query -: standard input is closed")
+            text = raw.read()
+            return text.decode("utf-8") if isinstance(text, bytes) else text
+        return query.encode("utf-8").decode("utf-8")
+    except UnicodeError as error:
+        raise InputError(f"the query is not valid UTF-8: {error}") from error
+
+
+def check_sheet(path: str | None) -> None:
+    """Refuse a contact sheet that could not be written, before anything long is done.
+
+    Raises:
+        InputError: the path is empty or a directory, or its folder is not there.
+    """
+    if path is None:
+        return
+    if not path.strip() or Path(path).is_dir():
+        raise InputError(f"--contact-sheet {path!r}: expected the name of a PNG file")
+    if not Path(path).absolute().parent.is_dir():
+        raise InputError(f"--contact-sheet {path!r}: there is no folder {str(Path(path).parent)!r}")
 
 
 def decide(args: argparse.Namespace, question: Question, policy: BudgetPolicy | FixedPolicy) -> Decision:
@@ -71,7 +103,28 @@ def decide(args: argparse.Namespace, question: Question, policy: BudgetPolicy | 
     info = question.info
     inductor = Inductor.from_pretrained(args.inductor)
     distribution = inductor.classify(question.query, duration_s=info.duration_s, options=args.options)
-    return Decision(info, distribution, policy.budget(distribution, info.duration_s, video_frames=info.num_frames))
+    return Decision(
+        info, distribution, policy, policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
+    )
+
+
+def sample(args: argparse.Namespace, decision: Decision, *, size: int) -> tuple[Decision, SampledVideo]:
+    """Sample the budget's frames, at most ``size`` pixels a side.
+
+    Returns:
+        The frames, and the decision as they bear it out: a damaged file can hold fewer than its header says.
+    """
+    from tam_plugin.video import sample_frames
+
+    video = sample_frames(
+        args.video, decision.budget, backend=args.backend, snap_to_keyframes=args.snap_to_keyframes, size=size
+    )
+    if len(video.timestamps_s) < decision.budget.num_frames:
+        budget = decision.policy.budget(
+            decision.distribution, decision.info.duration_s, video_frames=len(video.timestamps_s)
+        )
+        decision = replace(decision, info=video.info, budget=budget)
+    return decision, video
 
 
 def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Entry point of ``tam``: finds the command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 2 bad input (one line on stderr, no traceback unless ``--debug``); 130 interrupted.
+Exit codes: 0 done; 2 bad input; 130 interrupted; 1 anything else. An error is one line on stderr; ``--debug``
+shows its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -23,7 +25,7 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see '{self.prog} --help')\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see '{self.prog} --help')\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,27 +41,40 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = build_parser().parse_args(argv)
-    _quiet_libraries()
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_notice
-        try:
-            return args.run(args)
-        except TamError as error:
-            if args.debug:
-                raise
-            print(f"tam {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"tam {args.command}: interrupted", file=sys.stderr)
-            return 130
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+    args = argparse.Namespace(command="", debug=False)
+    try:
+        args = build_parser().parse_args(argv)
+        _quiet_libraries()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_notice
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"tam {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug:
+            raise
+        print(f"tam {args.command}: {_one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, TamError) else 1
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, TamError):
+        return text
+    return f"{type(error).__name__}: {text[:500]} (a defect or a failing machine: --debug shows where)"
 
 
 def _quiet_libraries() -> None:
-    """Keep libraries' progress bars and advice out of a command's output."""
+    """Keep libraries' advice out of a command's output, and let it be printed in any locale."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -7,6 +7,9 @@ import json
 
 from tam_plugin.cli import common
 
+SHEET_SIZE = 640
+"""Pixels a side, at most: no model looks at these frames."""
+
 
 def add_parser(subparsers) -> None:
     """Register the command."""
@@ -19,13 +22,14 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decide, sample, print."""
     from tam_plugin.budget import BudgetPolicy
-    from tam_plugin.video import contact_sheet, sample_frames
+    from tam_plugin.video import contact_sheet
 
+    common.check_sheet(args.contact_sheet)
     policy = BudgetPolicy.from_yaml(args.policy)
     decision = common.decide(args, common.read_question(args), policy)
-    video = sample_frames(args.video, decision.budget, backend=args.backend, snap_to_keyframes=args.snap_to_keyframes)
+    decision, video = common.sample(args, decision, size=SHEET_SIZE)
     values = common.report(decision, video)
-    if args.contact_sheet:
+    if args.contact_sheet is not None:
         contact_sheet(video, args.contact_sheet)
     print(json.dumps(values) if args.json else common.describe(values))
     if args.contact_sheet and not args.json:

@@ -39,7 +39,13 @@ def list_images(directory: str) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    names = [n for n in os.listdir(directory) if n.lower().endswith(IMAGE_SUFFIXES) and not n.startswith(".")]
+    try:
+        entries = list(os.scandir(directory))
+    except OSError as error:
+        raise InputError(f"video {one_line(directory)}: the directory cannot be read ({error.strerror})") from error
+    # A pipe or a device by the name of an image would block whoever opens it.
+    names = [e.name for e in entries if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
+    names = [name for name in names if not name.startswith(".")]
     if not names:
         raise InputError(
             f"video {one_line(directory)}: a directory without images; expected files named {', '.join(IMAGE_SUFFIXES)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -63,9 +64,10 @@ def sample_frames(
         InputError: the file, the budget, the backend's name or the size cannot be used; one line says why.
         MissingDependencyError: the package of the backend asked for is not installed.
     """
-    num_frames = budget if isinstance(budget, int) else getattr(budget, "num_frames", None)
-    if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1:
+    num_frames = budget if isinstance(budget, Integral) else getattr(budget, "num_frames", None)
+    if isinstance(num_frames, bool) or not isinstance(num_frames, Integral) or num_frames < 1:
         raise InputError(f"budget = {budget!r}: expected a number of frames >= 1, or a budget that has num_frames")
+    num_frames = int(num_frames)
     backend = check_backend(backend)
     threads = _threads(num_threads)
     name = checked_path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -19,6 +20,9 @@ def bad(tmp_path, sample_clip):
     (tmp_path / "cut.mp4").write_bytes(sample_clip.read_bytes()[:1000])
     (tmp_path / "policy.yaml").write_text("version: 1\nmode: medium\n")
     (tmp_path / "nothing").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "a.png")
     audio_only(tmp_path / "audio.mp4")
     return tmp_path
 
@@ -56,6 +60,13 @@ QUERY = ("--query", "What is it?")
         (None, (*QUERY, "--policy", "absent.yaml"), "absent.yaml"),
         (None, (*QUERY, "--inductor", "./absent"), "./absent"),
         (None, (*QUERY, "--contact-sheet", "no/such/folder/sheet.png"), "sheet.png"),
+        (None, (*QUERY, "--contact-sheet", ""), "--contact-sheet ''"),
+        (None, (*QUERY, "--contact-sheet", "nothing"), "--contact-sheet 'nothing'"),
+        (None, (*QUERY, "--policy", ""), "budget policy"),
+        (None, (*QUERY, "--policy", "pipe"), "not a regular file"),
+        (None, (*QUERY, "--inductor", ""), "Inductor"),
+        (None, ("--query", "what\udcff is it?"), "not valid UTF-8"),
+        ("pipes", QUERY, "pipes"),
     ],
 )
 def test_refusals(bad, sample_clip, capsys, monkeypatch, command, video, extra, words):
@@ -85,6 +96,43 @@ def test_a_config_with_another_number_of_experts(sample_clip, capsys, tmp_path):
     assert main(["ask", str(sample_clip), *QUERY, "--model", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "names 8 experts" in err and "the weights hold 4" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--device", "quantum"), "device 'quantum'"),
+        (("--max-new-tokens", "99999999"), "not one frame fits"),
+        (("--model", ""), "model's name is empty"),
+        (("--model", "a/" * 3000), "no model can be read"),
+        (("--model", "pipe"), "'pipe'"),
+    ],
+)
+def test_models_and_devices_that_are_not_there(bad, sample_clip, capsys, monkeypatch, argv, words):
+    monkeypatch.chdir(bad)
+    assert main(["ask", str(sample_clip), *QUERY, *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and words in err
+
+
+def test_a_policy_with_strides_that_the_model_lacks(bad, sample_clip, capsys):
+    from tam_plugin.budget.policy import DEFAULT_POLICY
+
+    policy = bad / "fives.yaml"
+    policy.write_text(DEFAULT_POLICY.read_text().replace("strides: [1, 2]", "strides: [5]"))
+    assert main(["ask", str(sample_clip), *QUERY, "--policy", str(policy)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "groups.resolution.strides = [5]: this model has projectors for [1, 2, 3, 4]" in err
+
+
+def test_a_defect_is_one_line_as_well(sample_clip, capsys, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("so\nit goes")
+
+    monkeypatch.setattr("tam_plugin.cli.common.read_question", fail)
+    assert main(["plan", str(sample_clip), *QUERY]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "ZeroDivisionError: so it goes" in err
 
 
 def test_debug_shows_the_traceback():
