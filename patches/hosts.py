@@ -1,8 +1,7 @@
-"""Which hosts are installed, found without importing them."""
+"""Which hosts are installed; LLaVA-NeXT is found without importing it."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -30,9 +29,12 @@ def hosts() -> list[Host]:
 
 
 def _onevision() -> Host:
-    if importlib.util.find_spec("transformers.models.llava_onevision") is None:
-        return Host("onevision", False, "transformers has no llava_onevision; pip install 'transformers>=4.57'")
-    return Host("onevision", True, f"transformers {importlib.metadata.version('transformers')}")
+    import transformers
+
+    version = transformers.__version__
+    if not hasattr(transformers, "LlavaOnevisionModel"):
+        return Host("onevision", False, f"transformers {version} is too old for it; pip install 'transformers>=4.57'")
+    return Host("onevision", True, f"transformers {version}")
 
 
 def is_llava_next(spec: ModuleSpec | None) -> bool:
