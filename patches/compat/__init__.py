@@ -5,6 +5,7 @@ from __future__ import annotations
 from tam_plugin.patches.compat import (
     cpu,
     model_imports,
+    qwen_adapters,
     rope,
     siglip_meta,
     trainer_arguments,
@@ -23,4 +24,5 @@ RECORDS: tuple[Patch, ...] = (
     *trainer_tokenizer.RECORDS,
     *trainer_loop.RECORDS,
     *cpu.RECORDS,
+    *qwen_adapters.RECORDS,
 )

@@ -44,3 +44,10 @@ def _global_names(code: CodeType) -> set[str]:
         if isinstance(constant, CodeType):
             names |= _global_names(constant)
     return names
+
+
+def divides_before_backward(function: Callable[..., Any]) -> bool:
+    """Whether a training step divides (its loss, by the accumulation steps) before its last call of ``backward``."""
+    steps = list(dis.get_instructions(inspect.unwrap(function).__code__))
+    last = max((n for n, step in enumerate(steps) if step.argval == "backward"), default=0)
+    return any(step.opname == "BINARY_TRUE_DIVIDE" or step.argrepr in ("/", "/=") for step in steps[:last])

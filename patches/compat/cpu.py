@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -45,10 +46,14 @@ def _use_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _device_map(original: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+
     @functools.wraps(original)
-    def load_pretrained_model(*args: Any, device_map: Any = "auto", **more: Any) -> Any:
+    def load_pretrained_model(*args: Any, **more: Any) -> Any:
         """As the host's; any other map sends its tower to CUDA, and "auto" is the CPU here."""
-        return original(*args, device_map="auto", **more)
+        given = signature.bind(*args, **more)
+        given.arguments["device_map"] = "auto"
+        return original(*given.args, **given.kwargs)
 
     return load_pretrained_model
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tam_plugin.patches.compat._symptoms import parameters, unbound_globals
+from tam_plugin.patches.compat._symptoms import divides_before_backward, parameters, unbound_globals
 from tam_plugin.patches.record import Patch
 
 MODULE = "llava.train.llava_trainer"
@@ -41,9 +41,12 @@ def _accelerator_refuses(module: ModuleType) -> bool:
 def _create_accelerator(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def create_accelerator_and_postprocess(self: Any) -> Any:
+        """transformers' own; with the host's division of the loss by the accelerator where nobody else divides it."""
         from transformers import Trainer
 
-        return Trainer.create_accelerator_and_postprocess(self)
+        Trainer.create_accelerator_and_postprocess(self)
+        if self.accelerator.gradient_accumulation_steps == 1 and not divides_before_backward(Trainer.training_step):
+            self.accelerator.gradient_accumulation_steps = self.args.gradient_accumulation_steps
 
     return create_accelerator_and_postprocess
 

@@ -67,9 +67,12 @@ def _chat_template(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_hosts(frame: FrameType) -> bool:
     """Whether the host's code runs in this frame; its scripts may run as ``__main__``."""
-    name = frame.f_globals.get("__name__", "")
-    file = frame.f_globals.get("__file__") or ""
-    return name.partition(".")[0] == "llava" or f"{os.sep}llava{os.sep}" in file
+    name = str(frame.f_globals.get("__name__", ""))
+    if name != "__main__":
+        return name.partition(".")[0] == "llava"
+    file = os.path.abspath(frame.f_globals.get("__file__") or "")
+    folders = getattr(sys.modules.get("llava"), "__path__", ())
+    return any(file.startswith(os.path.abspath(folder) + os.sep) for folder in folders)
 
 
 RECORDS: tuple[Patch, ...] = (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import re
 import sys
 from pathlib import Path
 
@@ -23,16 +26,19 @@ def host() -> Path:
 
 
 def _imports(module: str) -> None:
+    printed = io.StringIO()
     try:
-        importlib.import_module(module)
+        with contextlib.redirect_stdout(printed):
+            importlib.import_module(module)
     except ImportError as error:
-        pytest.skip(f"LLaVA-NeXT's {module} does not import here: {error}")
+        # The host prints the cause and goes on, so that the error itself names a consequence.
+        cause = re.search(r"Failed to import .*? Error: (.*)", printed.getvalue())
+        pytest.skip(f"LLaVA-NeXT's {module} does not import here: {cause.group(1) if cause else error}")
 
 
 @pytest.fixture(scope="session")
 def llava(host: Path) -> Path:
     """The host, with the plugin's repairs, and its model importable in this process."""
-    _imports("tam_plugin.patches.activation")
     from tam_plugin.patches import activation
 
     activation.start()
