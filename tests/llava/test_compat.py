@@ -83,16 +83,20 @@ def test_heads_are_found_as_transformers_did() -> None:
 
 
 def test_no_rope_scaling_is_not_no_rope(applied: Patcher) -> None:
+    """Three configs that ask for plain rotary embeddings give one model."""
     import torch
     from transformers import Qwen2Config, Qwen2Model
 
-    config = Qwen2Config(
-        hidden_size=32, num_attention_heads=2, num_key_value_heads=2, num_hidden_layers=1, intermediate_size=8
-    )
-    frequencies = Qwen2Model(config).rotary_emb.inv_freq
-    config.rope_scaling = None
-    assert torch.equal(Qwen2Model(config).rotary_emb.inv_freq, frequencies)
-    assert Qwen2Model(type(config).from_dict(config.to_dict())).rotary_emb.inv_freq.equal(frequencies)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 1}
+    plain = Qwen2Config(**sizes, intermediate_size=8, vocab_size=9)
+    emptied = Qwen2Config(**sizes, intermediate_size=8, vocab_size=9)
+    emptied.rope_scaling = None
+    outputs = []
+    for config in (plain, emptied, Qwen2Config.from_dict(emptied.to_dict())):
+        torch.manual_seed(0)
+        outputs.append(Qwen2Model(config).eval()(torch.arange(8)[None]).last_hidden_state)
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
 
 
 def test_flags_of_the_hosts_scripts_are_understood(applied: Patcher, tmp_path: Path, monkeypatch) -> None:

@@ -49,14 +49,11 @@ def test_a_tower_that_no_checkpoint_fills_has_its_pretrained_weights(llava: Path
 
 def test_a_training_run_is_repaired(llava_train: Path) -> None:
     from llava.train import llava_trainer
-    from transformers import Trainer
-
-    from tam_plugin.patches.compat import _symptoms
 
     states = {row["name"]: row["state"] for row in activation.status()}
     loop = vars(llava_trainer.LLaVATrainer).get("_inner_training_loop")
     assert (states["trainer_loop.inner_training_loop"] == "applied") == (loop is not None)
-    assert not _symptoms.unbound_globals(Trainer._inner_training_loop, sys.modules["transformers.trainer"])
+    assert states["cpu.synchronize"] in ("applied", "not needed")
 
 
 def test_training_by_the_hosts_script(
