@@ -47,7 +47,7 @@ def _hand_on(original: Callable) -> Callable:
         others = tuple(value for value in parsed if value is not tam_args)
         for value in others:
             if dataclasses.is_dataclass(value):
-                value.tam_args = tam_args  # type: ignore[attr-defined]
+                setattr(value, "tam_args", tam_args)  # noqa: B010 (no field of theirs)
         _check_values(next(value for value in others if _is_hosts(value)), tam_args)
         return others
 

@@ -85,10 +85,11 @@ def _move(source: nn.Module, target: nn.Module, name: str) -> None:
         module = source.get_submodule(name)
     except AttributeError:
         raise ConfigError(f"the vision tower has no {name}: expected the modules of a SigLIP encoder") from None
-    expected = target.get_submodule(name)
-    if getattr(module, "weight", expected.weight).shape != expected.weight.shape:
+    expected: Any = target.get_submodule(name)
+    found: Any = getattr(module, "weight", expected.weight)
+    if found.shape != expected.weight.shape:
         raise ConfigError(
-            f"the vision tower's {name} has shape {list(module.weight.shape)}, its configuration says "
+            f"the vision tower's {name} has shape {list(found.shape)}, its configuration says "
             f"{list(expected.weight.shape)}"
         )
     setattr(target.get_submodule(parent), child, module)

@@ -7,7 +7,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from tam_plugin.errors import ConfigError
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
+from tam_plugin.patches.llava_next.tower_records import stored_config
 from tam_plugin.patches.record import Patch
 
 
@@ -15,6 +17,11 @@ def _upgrade_first(original: Callable) -> Callable:
     @functools.wraps(original)
     def initialize_vision_modules(self: Any, model_args: Any, fsdp: Any = None) -> Any:
         if model_args.vision_tower != VISION_TOWER:
+            if self.get_vision_tower() is not None and stored_config(self.config) is not None:
+                raise ConfigError(
+                    f"--vision_tower {model_args.vision_tower}: the checkpoint has a TAM tower, which the host would "
+                    f"keep under that name; go on with --vision_tower {VISION_TOWER}"
+                )
             return original(self, model_args, fsdp=fsdp)
         from tam_plugin.patches.llava_next.upgrade import load_projector, upgrade_model
 

@@ -150,6 +150,13 @@ def test_a_tower_that_is_no_siglip_is_refused_and_left_alone(dense: Path, hub: P
     assert model.config.mm_vision_tower == tiny.SIGLIP
 
 
+def test_a_tam_model_is_not_trained_under_another_towers_name(dense: Path, hub: Path):
+    model = upgrade(load_dense(dense, hub), hub)
+    with pytest.raises(ConfigError, match=r"the checkpoint has a TAM tower.*go on with --vision_tower tam"):
+        upgrade(model, hub, vision_tower=tiny.SIGLIP)
+    assert model.config.mm_vision_tower == "tam"
+
+
 def test_without_the_flag_nothing_changes(dense: Path, hub: Path):
     model = load_dense(dense, hub)
     projector = model.model.mm_projector
