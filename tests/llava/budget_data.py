@@ -15,11 +15,11 @@ SUMMARY = "Summarize the main events of the video from beginning to end."
 DURATION_S = 40
 
 
-def write_clip(path: Path, *, irregular: bool = False) -> Path:
-    """40 seconds, 3 frames a second, 64 × 48 pixels; irregular: every second frame is late by 0.2 s."""
-    times = [20 * n + (12 if irregular and n % 2 else 0) for n in range(3 * DURATION_S)]
+def write_clip(path: Path, *, duration_s: int = DURATION_S, irregular: bool = False) -> Path:
+    """3 frames a second, 64 × 48 pixels; irregular: every second frame is late by 0.2 s."""
+    times = [20 * n + (12 if irregular and n % 2 else 0) for n in range(3 * duration_s)]
     options: dict[str, Any] = {"size": (64, 48), "fps": 3, "times": times, "time_base": Fraction(1, 60)}
-    return make_clip(path, 3 * DURATION_S, **options)
+    return make_clip(path, len(times), **options)
 
 
 def turns(*texts: str) -> list[dict[str, str]]:
@@ -58,3 +58,13 @@ def host_dataset(folder: Path, model: Any, samples: list[dict[str, Any]], **data
 def text_of(dataset: Any, item: dict[str, Any]) -> str:
     """The item's tokens as text."""
     return dataset.tokenizer.decode([i for i in item["input_ids"].tolist() if i >= 0])
+
+
+def tam(folder: Path, samples: list[dict[str, Any]], model: Any = None, **data_args: Any):
+    """The dataset that a TAM model's Trainer makes of :func:`host_dataset`."""
+    from tam_plugin.patches.llava_next.training import tam_dataset
+    from tests.llava.budget_model import tam_model
+
+    model = model or tam_model()
+    lookup = data_args.pop("plan_lookup", None)
+    return tam_dataset(host_dataset(folder, model, samples, **data_args), model, plan_lookup=lookup)

@@ -83,3 +83,11 @@ def llm(material: Path) -> Path:
 def training_set(material: Path) -> tiny.TrainingSet:
     """Videos, an image and a row of text."""
     return tiny.write_training_set(material / "data")
+
+
+@pytest.fixture
+def qwen_prompts(llava_train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's prompts as ``--version qwen_1_5`` sets them."""
+    from llava import conversation
+
+    monkeypatch.setattr(conversation, "default_conversation", conversation.conv_templates["qwen_1_5"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 from pathlib import Path
 
 import av
@@ -13,18 +12,10 @@ import pytest
 import torch
 
 from tam_plugin import VisualBudget
-from tam_plugin.errors import ConfigError
-from tests.llava.budget_data import COUNT, DURATION_S, SUMMARY, host_dataset, sample, text_of, turns, write_clip
+from tests.llava.budget_data import COUNT, DURATION_S, SUMMARY, host_dataset, sample, tam, text_of, turns, write_clip
 from tests.llava.budget_model import GRID, embeddings, tam_model
 
-pytestmark = pytest.mark.usefixtures("llava_train", "qwen_prompts")
-
-
-@pytest.fixture
-def qwen_prompts(monkeypatch):
-    from llava import conversation
-
-    monkeypatch.setattr(conversation, "default_conversation", conversation.conv_templates["qwen_1_5"])
+pytestmark = pytest.mark.usefixtures("qwen_prompts")
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +30,6 @@ def folder(tmp_path_factory) -> Path:
     for number in range(1, 41):
         Image.new("RGB", (32, 32), (6 * number, 0, 0)).save(frames / f"frame_{number}.png")
     return path
-
-
-def tam(folder: Path, samples, model=None, **data_args):
-    from tam_plugin.patches.llava_next.training import tam_dataset
-
-    model = model or tam_model()
-    lookup = data_args.pop("plan_lookup", None)
-    return tam_dataset(host_dataset(folder, model, samples, **data_args), model, plan_lookup=lookup)
 
 
 def planned(item) -> tuple[int, int]:
@@ -220,80 +203,3 @@ def test_outside_of_a_tam_sample_the_host_reads_by_itself(folder):
     frames = process_video_with_decord(str(folder / "even.mp4"), host.data_args)[0]
     assert len(frames) == 4
     assert host[0]["image"][0][2] == "video" and type(host[0]["image"][0][2]) is str
-
-
-@pytest.fixture
-def broken(folder, tmp_path) -> Path:
-    shutil.copy(folder / "even.mp4", tmp_path / "good.mp4")
-    (tmp_path / "empty.mp4").write_bytes(b"")
-    (tmp_path / "text.mp4").write_text("not a video")
-    (tmp_path / "cut.mp4").write_bytes((folder / "even.mp4").read_bytes()[:2000])
-    (tmp_path / "bad.png").write_text("not an image")
-    return tmp_path
-
-
-BAD = {
-    "missing": sample("nowhere.mp4", COUNT),
-    "empty": sample("empty.mp4", COUNT),
-    "no video": sample("text.mp4", COUNT),
-    "cut short": sample("cut.mp4", COUNT),
-    "no question": sample("good.mp4", ""),
-    "no human turn": {"video": "good.mp4", "conversations": [{"from": "gpt", "value": "Three."}]},
-    "image": {"image": "bad.png", "conversations": turns("<image>\nWhat is it?", "Grey.")},
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_sample_is_named_once_and_the_next_one_taken(broken, case, capsys):
-    dataset = tam(broken, [BAD[case], sample("good.mp4", COUNT, id="good")], tam_max_bad_samples=0.5)
-    assert [dataset[0]["id"], dataset[1]["id"], dataset[0]["id"]] == ["good"] * 3
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tam: sample")]
-    name = BAD[case].get("video") or BAD[case]["image"]
-    assert len(lines) == 1 and lines[0].startswith("tam: sample 0 is left out: ") and name in lines[0]
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_one_bad_sample_too_many_stops_with_the_list(broken, case):
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
-
-    dataset = tam(broken, [BAD[case], sample("good.mp4", COUNT)])
-    name = BAD[case].get("video") or BAD[case]["image"]
-    with pytest.raises(TooManyBadSamplesError, match=f"^1 of 2 training samples .* 0: .*{re.escape(name)}: ") as caught:
-        dataset[0]
-    assert "\n" not in str(caught.value)
-
-
-def test_the_limit_holds_for_all_workers_together(broken, tmp_path):
-    from torch.utils.data import DataLoader
-
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
-    from tam_plugin.patches.llava_next.training import tam_dataset
-
-    model = tam_model()
-    samples = [sample("good.mp4", COUNT), *[sample(f"gone_{n}.mp4", COUNT) for n in range(4)]] * 2
-    host = host_dataset(broken, model, samples, tam_max_bad_samples=0.3)
-    dataset = tam_dataset(host, model, output_dir=str(tmp_path / "out"))
-    dataset.bad_samples.start()
-    loader = DataLoader(
-        dataset, batch_size=1, num_workers=2, collate_fn=lambda items: items, sampler=[0, 1, 5, 2, 6, 7]
-    )
-    with pytest.raises(TooManyBadSamplesError, match="4 of 10 training samples"):
-        list(loader)
-    assert len(dataset.bad_samples.found()) >= 4
-
-
-def test_a_text_too_long_for_one_frame_is_a_bad_sample(broken):
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
-
-    dataset = tam(broken, [sample("good.mp4", COUNT, "Word " * 300)], model_max_length=1000)
-    with pytest.raises(TooManyBadSamplesError, match="not one frame fits"):
-        dataset[0]
-
-
-def test_a_missing_inductor_is_no_bad_sample(broken):
-    dataset = tam(
-        broken, [sample("good.mp4", COUNT)], tam_model(inductor=str(broken / "none")), tam_max_bad_samples=1.0
-    )
-
-    with pytest.raises(ConfigError, match="no Inductor at"):
-        dataset[0]
