@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tam_plugin.patches.compat import (
+    conversation,
     cpu,
     model_imports,
     qwen_adapters,
@@ -17,6 +18,7 @@ from tam_plugin.patches.record import Patch
 
 RECORDS: tuple[Patch, ...] = (
     *model_imports.RECORDS,
+    *conversation.RECORDS,
     *rope.RECORDS,
     *siglip_meta.RECORDS,
     *trainer_imports.RECORDS,

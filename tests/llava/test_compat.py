@@ -195,3 +195,29 @@ def test_a_step_that_averages_after_its_backward_is_told_from_one_before() -> No
 
     assert not _symptoms.divides_before_backward(late)
     assert _symptoms.divides_before_backward(early)
+
+
+@pytest.mark.parametrize(
+    ("source", "unguarded"),
+    [("a = T.from_pretrained(1)", True), ("try:\n    a = T.from_pretrained(1)\nexcept OSError:\n    a = None", False)],
+)
+def test_a_tokenizer_loaded_on_import_is_seen(source: str, unguarded: bool, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "llava").mkdir()
+    (tmp_path / "llava" / "__init__.py").touch()
+    (tmp_path / "llava" / "conversation.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert record("conversation.tokenizer").needed(sys) is unguarded
+
+
+def test_only_the_hosts_conversations_do_without_a_tokenizer(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    class Loader:
+        from_pretrained = record("conversation.tokenizer").wrap(AutoTokenizer.from_pretrained)
+
+    absent = str(tmp_path / "absent")
+    as_host: dict[str, object] = {"__name__": "llava.conversation", "Loader": Loader, "absent": absent}
+    exec("found = Loader.from_pretrained(absent)", as_host)
+    assert as_host["found"] is None
+    with pytest.raises(OSError, match="absent"):
+        Loader.from_pretrained(absent)
