@@ -11,7 +11,8 @@ QUERY        ?= What word is written on the sign at the start?
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint format bench clean
+LLAVA_NEXT_HOME ?= $(HOME)/.cache/tam_plugin/LLaVA-NeXT
+.PHONY: help demo test hosttest coverage lint format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,14 @@ demo: $(VENV)/.core  ## ask a question about the sample clip; writes demo/contac
 
 test: $(VENV)/.test  ## run the tests (make test TRANSFORMERS=4.57.6 VENV=.venv-4.57 for another host version)
 	$(BIN)/python -m pytest
+
+$(VENV)/.host: $(VENV)/.test
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,llava-host]'
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_ARGS) --no-build-isolation 'deepspeed==0.19.8'
+	@touch $@
+
+hosttest: $(VENV)/.host  ## run the LLaVA-NeXT tests against the checkout in LLAVA_NEXT_HOME, with its own requirements
+	LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest tests/llava
 
 coverage: $(VENV)/.test  ## run the tests and print the coverage of every file
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
