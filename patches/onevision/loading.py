@@ -14,7 +14,7 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
-from tam_plugin.patches.onevision.weights import check_experts, first_line, load_weights
+from tam_plugin.patches.onevision.weights import check_directory, first_line, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,7 +65,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
     if model_type == TamOnevisionConfig.model_type:
         if tam_config is not None:
             raise ConfigError(f"{name_or_path!r} is a TAM checkpoint already: its own configuration holds")
-        check_experts(name_or_path)
+        check_directory(name_or_path)
         model = TamOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
     elif model_type == DENSE_MODEL_TYPE:
         dense = load_weights(LlavaOnevisionForConditionalGeneration.from_pretrained, name_or_path, torch_dtype=dtype)

@@ -9,8 +9,7 @@ from typing import Any
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError, TamError
-
-EXPERT_TENSOR = "mlp.experts.fc1.weight"
+from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
 
 
 @functools.cache
@@ -76,7 +75,7 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def check_experts(directory: str) -> None:
+def check_directory(directory: str) -> None:
     """Compare the experts that config.json names with those that the weights hold, from headers alone.
 
     Raises:
@@ -86,23 +85,8 @@ def check_experts(directory: str) -> None:
     if not Path(directory).is_dir():
         return  # a hub name: its shapes are compared when the weights are loaded
     config = TamConfig.from_dict(json.loads((Path(directory) / "config.json").read_text()).get("tam"))
-    named = config.moe.num_experts if config.moe.enabled else 0
-    for file in sorted(Path(directory).glob("*.safetensors")):
-        for held in _experts_held(file):
-            if held != named:
-                raise ConfigError(
-                    f"{directory}: config.json names {named} experts (tam.moe.num_experts), the weights hold {held}; "
-                    "correct the configuration or take the checkpoint that belongs to it"
-                )
-
-
-def _experts_held(file: Path) -> set[int]:
-    """Numbers of experts that the stacked tensors of ``file`` have, from its header."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(file, framework="pt") as tensors:
-            names = [name for name in tensors.keys() if name.endswith(EXPERT_TENSOR)]  # noqa: SIM118 (not a dict)
-            return {tensors.get_slice(name).get_shape()[0] for name in names}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{file} is not a readable safetensors file: {first_line(error)}") from error
+        shapes = tensor_shapes(directory)
+    except Exception as error:  # safetensors and torch raise their own
+        raise InputError(f"{directory}: not a readable safetensors or .bin file: {first_line(error)}") from error
+    check_experts(shapes, config.moe, directory)
