@@ -121,7 +121,7 @@ def test_checkpointing_changes_no_gradient(stage):
         torch.testing.assert_close(recomputed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_unused_vision_is_frozen_too_when_only_embeddings_are_given():
+def test_embeddings_alone_have_no_router_losses():
     model = tam_model(moe=MOE).train()
     given = inputs()
     (embeds, *_) = embeddings(model, batch([row(9)]), given["images"][:1], given["modalities"][:1])
