@@ -67,6 +67,8 @@ class Patcher:
             module = sys.modules.get(record.module_name)
             if module is None and import_modules and record.is_useful():
                 module = importlib.import_module(record.module_name)
+                if record.name in self._changes:
+                    continue  # an import hook has applied it meanwhile
             if module is None:
                 self._states[record.name] = WAITING if not import_modules else NOT_NEEDED
             elif not record.is_useful() or not record.needed(module):

@@ -164,3 +164,18 @@ def test_hook_patches_a_module_before_its_importers_bind(host):
         finder.remove()
         patcher.undo()
     assert finder not in sys.meta_path
+
+
+def test_an_import_hook_and_install_do_not_both_apply(host):
+    patcher = Patcher([record()], rebind="toyhost")
+    finder = PostImportFinder(["toyhost.core"], lambda module: patcher.apply(patcher.records))
+    finder.install()
+    try:
+        patcher.apply(patcher.records)
+        core = host("core")
+        assert core.greet("you") == "HELLO YOU"
+        patcher.undo()
+        assert core.greet("you") == "hello you"
+    finally:
+        finder.remove()
+        patcher.undo()
