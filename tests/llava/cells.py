@@ -113,7 +113,9 @@ class Cells:
         kept = {k[k.index("mm_projector") :]: v for k, v in learned.items() if "mm_projector" in k and "lora" not in k}
         assert kept, "the projector was not saved"
         loaded_projector = {k[k.index("mm_projector") :]: v for k, v in model.state_dict().items() if "mm_proj" in k}
-        assert all(torch.equal(loaded_projector[k].to(v.dtype), v) for k, v in kept.items()), "another projector"
+        # Older hosts load in float16 whatever they are asked for: tiny numbers are rounded.
+        same = (torch.allclose(loaded_projector[k].float(), v.float(), atol=1e-6) for k, v in kept.items())
+        assert all(same), "another projector"
 
     def tam(self) -> None:
         """``train_mem.py --vision_tower tam`` on the plain checkpoint for two steps, and loaded again."""
