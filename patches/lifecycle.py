@@ -17,11 +17,12 @@ APPLIED, NOT_NEEDED, WAITING, OFF = "applied", "not needed", "waiting for its mo
 
 @dataclass
 class _Change:
-    """One attribute that was set: where, its name, and what stood there in the holder's own namespace."""
+    """One attribute that was set: where, its name, what stood in the holder's own namespace, and what stands there."""
 
     holder: Any
     name: str
     before: Any
+    after: Any
 
     def undo(self) -> None:
         if self.before is ABSENT:
@@ -43,7 +44,7 @@ class Patcher:
         names = [record.name for record in self.records]
         assert len(set(names)) == len(names), "patch names must be unique"
         self._rebind = rebind
-        self._changes: dict[str, list[_Change]] = {}
+        self._changes: dict[str, _Change] = {}
         self._states: dict[str, str] = {}
 
     def select(self, only: str | None) -> list[Patch]:
@@ -79,9 +80,8 @@ class Patcher:
         done: list[str] = []
         try:
             for record, module in ready:
-                self._changes[record.name] = []
-                done.append(record.name)
                 self._apply_one(record, module)
+                done.append(record.name)
                 self._states[record.name] = APPLIED
         except BaseException:
             self._undo(done)
@@ -92,14 +92,16 @@ class Patcher:
         original = getattr(holder, name, ABSENT)
         own = vars(holder).get(name, ABSENT)
         replacement = record.wrap(original)
-        changes = self._changes[record.name]
-        changes.append(_Change(holder, name, own))
+        self._changes[record.name] = _Change(holder, name, own, replacement)
         setattr(holder, name, replacement)
         if holder is module and original is not ABSENT:
-            for other in _modules_of(self._rebind):
-                for bound in [key for key, value in vars(other).items() if value is original]:
-                    changes.append(_Change(other, bound, original))
-                    setattr(other, bound, replacement)
+            self._rebind_names(original, replacement)
+
+    def _rebind_names(self, old: Any, new: Any) -> None:
+        """Let every name of the host's modules that is bound to ``old`` be bound to ``new``."""
+        for module in _modules_of(self._rebind):
+            for bound in [key for key, value in vars(module).items() if value is old]:
+                setattr(module, bound, new)
 
     def undo(self) -> None:
         """Put everything back, last change first."""
@@ -108,8 +110,12 @@ class Patcher:
 
     def _undo(self, names: list[str]) -> None:
         for name in reversed(names):
-            for change in reversed(self._changes.pop(name)):
-                change.undo()
+            change = self._changes.pop(name)
+            change.undo()
+            # Modules that were imported meanwhile bound what they found. (A name that was not there before stays with
+            # them: they could not have been imported without it.)
+            if isinstance(change.holder, ModuleType) and change.before is not ABSENT:
+                self._rebind_names(change.after, change.before)
             self._states[name] = OFF
 
     @contextmanager
@@ -124,7 +130,7 @@ class Patcher:
 
     def originals(self) -> dict[str, tuple[Any, str, Any]]:
         """For each applied record: holder, attribute name, and the object that stood there."""
-        return {name: (c[0].holder, c[0].name, c[0].before) for name, c in self._changes.items() if c}
+        return {name: (c.holder, c.name, c.before) for name, c in self._changes.items()}
 
     def status(self) -> list[dict[str, str]]:
         """One row a record: name, group, target, reason, state."""

@@ -13,6 +13,7 @@ from tam_plugin.patches.compat import (
     trainer_imports,
     trainer_loop,
     trainer_tokenizer,
+    trainer_workers,
 )
 from tam_plugin.patches.record import Patch
 
@@ -25,6 +26,7 @@ RECORDS: tuple[Patch, ...] = (
     *trainer_arguments.RECORDS,
     *trainer_tokenizer.RECORDS,
     *trainer_loop.RECORDS,
+    *trainer_workers.RECORDS,
     *cpu.RECORDS,
     *qwen_adapters.RECORDS,
 )

@@ -8,6 +8,14 @@ from collections.abc import Callable
 from tam_plugin.patches.llava_next.model_config import is_tam
 from tam_plugin.patches.record import Patch
 
+LANGUAGE_MODELS = {
+    "llava_qwen": "LlavaQwenForCausalLM",
+    "llava_qwen_moe": "LlavaQwenMoeForCausalLM",
+    "llava_llama": "LlavaLlamaForCausalLM",
+    "llava_mixtral": "LlavaMixtralForCausalLM",
+}
+"""The host's modules and classes that hand a video's modality on; the others take still images alone."""
+
 _FORWARD = (
     "self",
     "input_ids",
@@ -49,12 +57,16 @@ def _log(original: Callable) -> Callable:
 
 
 RECORDS = (
-    Patch(
-        name="loss.forward",
-        target="llava.model.language_model.llava_qwen:LlavaQwenForCausalLM.forward",
-        reason="balance and z losses of the experts are added to the training loss, once",
-        wrap=_forward,
-        signatures=(_FORWARD,),
+    *(
+        Patch(
+            name=f"loss.forward_{module.removeprefix('llava_')}",
+            target=f"llava.model.language_model.{module}:{language_model}.forward",
+            reason="balance and z losses of the experts are added to the training loss, once",
+            wrap=_forward,
+            signatures=(_FORWARD,),
+            requires=(f"llava.model.language_model.{module}:{language_model}",),
+        )
+        for module, language_model in LANGUAGE_MODELS.items()
     ),
     Patch(
         name="loss.log",

@@ -11,6 +11,8 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
 
+_STILL_IMAGES_ONLY = ("mistral", "gemma", "mpt")
+
 
 def check_training(model_args: Any) -> None:
     """Refuse what cannot work: bad values, missing files, a tower that cannot be upgraded.
@@ -24,6 +26,7 @@ def check_training(model_args: Any) -> None:
     """
     start = model_args.model_name_or_path
     values = read_config(start)
+    check_language_model(values, start)
     tower = values.get("mm_vision_tower")
     base = values.get("tam") if tower == VISION_TOWER else None
     config = tam_config_from_args(model_args, base)
@@ -36,6 +39,20 @@ def check_training(model_args: Any) -> None:
         check_siglip_source(model_args.vision_tower_pretrained)
     elif not is_siglip_name(tower):
         raise ConfigError(not_siglip(tower))
+
+
+def check_language_model(values: dict[str, Any], start: str) -> None:
+    """Refuse language models whose classes in the host know no videos.
+
+    Raises:
+        ConfigError: Mistral, Gemma or MPT; the host's classes of these take no modality, so every stride would be lost.
+    """
+    kind = str(values.get("model_type", "")).removeprefix("llava_")
+    if kind in _STILL_IMAGES_ONLY:
+        raise ConfigError(
+            f"--vision_tower tam: {start!r} is a {kind} model, whose class in LLaVA-NeXT takes still images only; "
+            "expected a Qwen, Qwen-MoE, Llama or Mixtral model"
+        )
 
 
 def check_same_structure(stored: TamConfig, asked: TamConfig) -> None:

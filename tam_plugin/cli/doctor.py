@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
-import importlib.util
+import io
 import json
 import platform
+import warnings
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "av", "pillow", "pyyaml")
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> dict[str, Any]:
     """Everything the report says, as plain values."""
     import tam_plugin
-    from tam_plugin.patches import hosts, status
+    from tam_plugin.patches import hosts
     from tam_plugin.video import available_backends
     from tam_plugin.vision.grouped_gemm import expert_backends
 
@@ -42,8 +44,25 @@ def examine() -> dict[str, Any]:
         "hosts": [vars(host) for host in hosts()],
         "video_readers": list(available_backends()),
         "expert_backends": expert_backends(),
-        "patches": status(),
+        **_patches(),
     }
+
+
+def _patches() -> dict[str, Any]:
+    """Every patch as it is on this host: LLaVA-NeXT is imported and patched to see, and left as it was."""
+    from tam_plugin.errors import TamError
+    from tam_plugin.patches import hosts, installed, status
+
+    llava = next(host for host in hosts() if host.name == "llava")
+    if not llava.ready:
+        return {"patches": status(), "patch_error": llava.detail}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with installed():
+                return {"patches": status(), "patch_error": None}
+    except (TamError, ImportError, AttributeError) as error:
+        return {"patches": status(), "patch_error": " ".join(f"{type(error).__name__}: {error}".split())}
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -57,6 +76,7 @@ def describe(report: dict[str, Any]) -> str:
     lines += [f"video readers: {', '.join(report['video_readers'])} (fastest first)", "experts"]
     lines += [f"  {name:<13} {state}" for name, state in report["expert_backends"].items()]
     lines += [f"patches of LLaVA-NeXT: {len(report['patches'])}"]
+    lines += [f"  none can be applied: {report['patch_error']}"] if report["patch_error"] else []
     lines += [f"  {p['name']:<28} {p['state']:<10} {p['target']}: {p['reason']}" for p in report["patches"]]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -20,13 +21,21 @@ ENCODER = {
 IMAGE_TOKEN = -200
 
 
-def tam_model(newline: str = "grid", merge_type: str = "spatial_unpad", **tam: Any):
-    """``LlavaQwenForCausalLM`` in float32; ``tam`` are fields of :class:`TamConfig`."""
-    from llava.model.language_model.llava_qwen import LlavaQwenConfig, LlavaQwenForCausalLM
+FAMILIES = {
+    "qwen": ("llava_qwen", "LlavaQwen", "LlavaQwenConfig"),
+    "llama": ("llava_llama", "LlavaLlama", "LlavaConfig"),
+    "mixtral": ("llava_mixtral", "LlavaMixtral", "LlavaMixtralConfig"),
+}
+"""Module, class and configuration of each kind of language model in the host."""
 
+
+def tam_model(newline: str = "grid", merge_type: str = "spatial_unpad", family: str = "qwen", **tam: Any):
+    """``LlavaQwenForCausalLM`` (or another family's class) in float32; ``tam`` are fields of :class:`TamConfig`."""
     from tam_plugin import TamConfig
 
-    config = LlavaQwenConfig(
+    name, model_class, config_class = FAMILIES[family]
+    module = importlib.import_module(f"llava.model.language_model.{name}")
+    config = getattr(module, config_class)(
         vocab_size=300,
         hidden_size=WIDTH,
         intermediate_size=48,
@@ -46,7 +55,7 @@ def tam_model(newline: str = "grid", merge_type: str = "spatial_unpad", **tam: A
         tam=TamConfig.from_dict({**tam, "vision_encoder": ENCODER}).to_dict(),
     )
     torch.manual_seed(0)
-    model = LlavaQwenForCausalLM(config)
+    model = getattr(module, f"{model_class}ForCausalLM")(config)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             scale = 0.5 if "gate" in name else 0.15

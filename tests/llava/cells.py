@@ -147,7 +147,7 @@ class Cells:
 
     def _run(self, name: str, flags: dict[str, object]) -> Path:
         rows = tiny.TrainingSet(self.data / "all.json", self.data / "data.yaml", self.data / "media")
-        arguments = tiny.train_args(self._dense(), rows, self.folder / name, 2, **flags)
+        arguments = tiny.train_args(self._dense(), rows, self.folder / name, 2, dataloader_num_workers=2, **flags)
         source = (self.host / "llava" / "train" / "train.py").read_text()
         for later in ("add_time_instruction", "force_sample", "mm_newline_position"):
             if f"    {later}:" not in source:

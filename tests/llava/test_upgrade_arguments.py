@@ -131,6 +131,12 @@ def test_starts_that_cannot_be_upgraded(parse, dense: Path, llm: Path, tmp_path:
         assert "\n" not in str(raised.value)
 
 
+def test_language_models_that_know_no_videos(parse, dense: Path, tmp_path: Path):
+    mistral = with_config(dense, tmp_path / "mistral", model_type="llava_mistral")
+    with pytest.raises(TamError, match="is a mistral model, whose class in LLaVA-NeXT takes still images only"):
+        parse("--vision_tower", "tam", "--model_name_or_path", mistral)
+
+
 def test_tam_arguments_without_the_tower(parse, dense: Path):
     with pytest.raises(ConfigError, match=r"--tam_top_k needs --vision_tower tam; --vision_tower is 'google/siglip"):
         parse("--vision_tower", tiny.SIGLIP, "--model_name_or_path", dense, "--tam_top_k", 1)

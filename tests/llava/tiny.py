@@ -58,7 +58,7 @@ def environment(host: Path, hub: Path, **more: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("COV_CORE")}
     return {
         **inherited,
-        "PYTHONPATH": str(host),
+        "PYTHONPATH": f"{host}{os.pathsep}{Path(__file__).with_name('cpu_bfloat16')}",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_CACHE": str(hub),
         "TOKENIZERS_PARALLELISM": "false",

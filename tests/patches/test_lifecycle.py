@@ -65,6 +65,16 @@ def test_apply_rebind_undo_to_the_same_objects(host):
     assert patcher.status()[0]["state"] == OFF
 
 
+def test_undo_reaches_modules_imported_while_applied(host):
+    core = host("core")
+    original = core.greet
+    patcher = Patcher([record(), record("twice", wrap=lambda g: lambda name: g(name) + "!")], rebind="toyhost")
+    with patcher.applied():
+        user = host("user")
+        assert user.greet("you") == user.hail("you") == "HELLO YOU!"
+    assert core.greet is user.greet is user.hail is original
+
+
 def test_inherited_and_static_attributes_are_put_back_as_they_were(host):
     core = host("core")
     static = vars(core.Child)["kind"]
