@@ -18,20 +18,12 @@ def _no_accelerator(module: ModuleType) -> bool:
     return not torch.cuda.is_available() and not available()
 
 
-def _without_synchronize(original: Callable[..., Any]) -> Callable[..., Any]:
+def _synchronize(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def save(*args: Any, **more: Any) -> Any:
-        """As the host's, without waiting for a device that is not there."""
-        import torch
+    def synchronize(device: Any = None) -> None:
+        """Nothing to wait for: there is no device."""
 
-        synchronize = torch.cuda.synchronize
-        torch.cuda.synchronize = lambda device=None: None
-        try:
-            return original(*args, **more)
-        finally:
-            torch.cuda.synchronize = synchronize
-
-    return save
+    return synchronize
 
 
 def _use_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,11 +53,11 @@ def _device_map(original: Callable[..., Any]) -> Callable[..., Any]:
 RECORDS: tuple[Patch, ...] = (
     Patch(
         name="cpu.synchronize",
-        target="llava.train.train:safe_save_model_for_hf_trainer",
-        reason="the host calls torch.cuda.synchronize() before it saves, which fails without CUDA",
-        wrap=_without_synchronize,
+        target="torch.cuda:synchronize",
+        reason="the host calls it before it saves, whether train.py is imported or run, and it fails without CUDA",
+        wrap=_synchronize,
         group="compat",
-        signatures=(("trainer", "output_dir"),),
+        signatures=(("device",),),
         needed=_no_accelerator,
     ),
     Patch(

@@ -89,6 +89,7 @@ class BudgetPlanner:
             task=budget.task,
             confidence=budget.confidence,
             fallback="; ".join(filter(None, (budget.fallback, reason))) or None,
+            extension=budget.extension,
         )
 
     def fitted(self, budget: VisualBudget, fixed_text_tokens: int, time_tokens_per_frame: int = 0) -> VisualBudget:
@@ -122,7 +123,7 @@ class BudgetPlanner:
         raise InputError(f"{reason}: not one frame fits; shorten the text or raise --model_max_length")
 
     def _strides(self, budget: VisualBudget) -> Sequence[int]:
-        if budget.task is None:
+        if budget.task is None or budget.extension is not None:
             return self._model_strides
         return self.policy.groups[self.policy.tasks[budget.task]].strides
 

@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("llava_train")]
 STEPS, KILLED_AFTER = 20, 10
 
 
-def command(host: Path, dense: Path, data: tiny.TrainingSet, out: Path) -> list[str]:
+def command(
+    host: Path, dense: Path, data: tiny.TrainingSet, out: Path, *, script: str = "train_mem.py", steps: int = STEPS
+) -> list[str]:
     policy = out.parent / "policy.yaml"
     default = Path(tam_plugin.budget.__file__).with_name("default_policy.yaml").read_text()
     policy.write_text(default.replace("max_frames: 120", "max_frames: 2"))
@@ -29,14 +31,14 @@ def command(host: Path, dense: Path, data: tiny.TrainingSet, out: Path) -> list[
         dense,
         data,
         out,
-        STEPS,
+        steps,
         vision_tower="tam",
         tam_policy=policy,
         save_steps=KILLED_AFTER,
         dataloader_num_workers=2,
         image_aspect_ratio="pad",
     )
-    return [sys.executable, str(host / "llava" / "train" / "train_mem.py"), *arguments]
+    return [str(host / "llava" / "train" / script), *arguments]
 
 
 def run_until(folder: Path, args: list[str], env: dict[str, str], cwd: Path, timeout_s: float = 300) -> str:
@@ -60,7 +62,8 @@ def test_twenty_steps_killed_resumed_loaded_and_asked(
     llava_train: Path, dense: Path, hub: Path, training_set: tiny.TrainingSet, tmp_path: Path
 ) -> None:
     out = tmp_path / "tam-qwen"
-    args, env = command(llava_train, dense, training_set, out), tiny.environment(llava_train, hub)
+    args = [sys.executable, *command(llava_train, dense, training_set, out)]
+    env = tiny.environment(llava_train, hub)
     run_until(out / f"checkpoint-{KILLED_AFTER}", args, env, tmp_path)
     resumed = subprocess.run(args, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
@@ -88,3 +91,25 @@ def test_twenty_steps_killed_resumed_loaded_and_asked(
         answer = model.generate(ids, **inputs, max_new_tokens=4, do_sample=False)[0]
         logits = model(ids, **inputs).logits[0, -1]
     assert answer[0] == logits.argmax() and tokenizer.decode(answer)
+
+
+LAUNCHES = {
+    "train.py as __main__": ("train.py", []),
+    "torchrun, two processes": ("train_mem.py", ["-m", "torch.distributed.run", "--nproc_per_node", "2"]),
+}
+
+
+@pytest.mark.parametrize("launch", LAUNCHES)
+def test_other_ways_to_launch(
+    llava_train: Path, dense: Path, hub: Path, training_set: tiny.TrainingSet, tmp_path: Path, launch: str
+) -> None:
+    script, before = LAUNCHES[launch]
+    out = tmp_path / "tam-qwen"
+    args = [sys.executable, *before, *command(llava_train, dense, training_set, out, script=script, steps=1)]
+    env = tiny.environment(llava_train, hub, OMP_NUM_THREADS="1")
+    ran = subprocess.run(args, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    assert [row["step"] for row in history if "L_ori" in row] == [1]
+    config = json.loads((out / "config.json").read_text())
+    assert config["mm_vision_tower"] == "tam" and config["tam"]["moe"]["num_experts"] == 4
