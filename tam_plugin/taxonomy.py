@@ -8,8 +8,9 @@ from __future__ import annotations
 import enum
 import math
 import numbers
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from tam_plugin.errors import InputError
 
@@ -142,18 +143,58 @@ def check_duration_s(duration_s: float | None) -> None:
         raise InputError(f"duration_s = {duration_s!r}: expected seconds > 0, or None if it is not known")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskExtension:
+    """A task type beyond the eight, that an Inductor was extended by, and how the policy is to treat it.
+
+    Attributes:
+        label: its name.
+        description: what belongs to it, in a sentence.
+        group: the policy group whose rule it takes; None if it brings a rule.
+        rule: a rule of its own, as a group of the policy file has it; None if it takes a group's. The policy checks it.
+        probability: the Inductor's probability of it for one query, among the eight and every extension.
+
+    Raises:
+        InputError: no label, not exactly one of ``group`` and ``rule``, or a probability outside [0, 1].
+    """
+
+    label: str
+    description: str = ""
+    group: str | None = None
+    rule: Mapping[str, Any] | None = field(default=None, hash=False)
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.label, str) or not self.label.strip() or len(self.label.splitlines()) > 1:
+            raise InputError(f"an extension's label must be one line of text, got {self.label!r}")
+        where = f"extension {self.label!r}"
+        if not isinstance(self.description, str):
+            raise InputError(f"{where}: description must be text, got {self.description!r}")
+        if (self.group is None) == (self.rule is None):
+            raise InputError(f"{where}: expected either a group or a rule, got {self.group!r} and {self.rule!r}")
+        if self.rule is None and not isinstance(self.group, str):
+            raise InputError(f"{where}: group must be the name of a policy group, got {self.group!r}")
+        if self.rule is not None and not isinstance(self.rule, Mapping):
+            raise InputError(f"{where}: rule must be a mapping, got {self.rule!r}")
+        if not 0.0 <= self.probability <= 1.0 + 1e-6:
+            raise InputError(f"{where}: probability must lie in [0, 1], got {self.probability!r}")
+
+
 @dataclass(frozen=True)
 class TaskDistribution:
     """Probabilities over task types: what the Inductor says of one query.
 
     Attributes:
         probabilities: one float per task type in paper order, each in [0, 1], summing to 1.
+        extension: the task type beyond the eight that an extended Inductor holds for more probable than each of them;
+            None as a rule. ``probabilities`` are those of the eight all the same.
 
     Raises:
         InputError: wrong length, a value outside [0, 1], or a sum that is not 1 within 1e-3.
     """
 
     probabilities: tuple[float, ...]
+    extension: TaskExtension | None = None
 
     def __post_init__(self) -> None:
         values = tuple(float(p) for p in self.probabilities)
@@ -163,11 +204,13 @@ class TaskDistribution:
             raise InputError(f"task probabilities must lie in [0, 1], got {values}")
         if abs(sum(values) - 1.0) > 1e-3:
             raise InputError(f"task probabilities must sum to 1, got {sum(values):.4f}")
+        if self.extension is not None and not isinstance(self.extension, TaskExtension):
+            raise InputError(f"extension must be a TaskExtension or None, got {self.extension!r}")
         object.__setattr__(self, "probabilities", values)
 
     @property
     def task(self) -> TaskType:
-        """The most probable task type (the first one on a tie)."""
+        """The most probable of the eight task types (the first one on a tie)."""
         return TaskType(self.probabilities.index(max(self.probabilities)) + 1)
 
     @property

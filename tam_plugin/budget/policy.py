@@ -6,6 +6,7 @@ the duration, and the resolution is what the context leaves for that many frames
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tam_plugin.budget.rules import (
     GroupRule,
     Reader,
     read_context,
+    read_extension,
     read_fallback,
     read_group,
     read_tasks,
@@ -26,7 +28,7 @@ from tam_plugin.budget.rules import (
 from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
 from tam_plugin.config import POOL_MODES, load_yaml, short
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.taxonomy import TaskDistribution, TaskType, check_duration_s
+from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check_duration_s
 
 POLICY_VERSION = 1
 DEFAULT_POLICY = Path(__file__).with_name("default_policy.yaml")
@@ -58,6 +60,7 @@ class BudgetPolicy:
         groups: dict[str, GroupRule],
         tasks: dict[TaskType, str],
         source: dict[str, Any],
+        model_strides: tuple[int, ...] | None = None,
     ) -> None:
         self.mode = mode
         self.context = context
@@ -66,12 +69,9 @@ class BudgetPolicy:
         self.groups = groups
         self.tasks = tasks
         self._source = source
+        self._model_strides = model_strides
         for name, rule in groups.items():
-            if context.capacity(rule.strides[-1]) < 1:
-                raise ConfigError(
-                    f"groups.{name}.strides = {list(rule.strides)}: not one frame fits the {context.visual_tokens} "
-                    f"visual tokens that context leaves; allow a coarser stride or raise max_context_tokens"
-                )
+            self._check_capacity(rule, f"groups.{name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path | None = None) -> BudgetPolicy:
@@ -87,8 +87,13 @@ class BudgetPolicy:
             raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
-    def from_dict(cls, values: Any) -> BudgetPolicy:
+    def from_dict(cls, values: Any, *, model_strides: tuple[int, ...] | None = None) -> BudgetPolicy:
         """Build a policy from the mapping that the YAML file holds.
+
+        Args:
+            values: the mapping.
+            model_strides: strides that a model has projectors for, to which extensions' own rules are held; None for
+                any. :meth:`for_strides` sets it, and holds the groups to them too.
 
         Raises:
             ConfigError: a field is missing, unknown or out of range; the message names it.
@@ -116,6 +121,7 @@ class BudgetPolicy:
             groups=groups,
             tasks=tasks,
             source=values,
+            model_strides=model_strides,
         )
 
     @classmethod
@@ -151,7 +157,7 @@ class BudgetPolicy:
         values = dict(self._source, context=dict(self._source["context"]))
         for name, value in changes.items():
             (values if name in ("grid", "pool_mode") else values["context"])[name] = value
-        return type(self).from_dict(values)
+        return type(self).from_dict(values, model_strides=self._model_strides)
 
     def for_strides(self, strides: Sequence[int]) -> BudgetPolicy:
         """A copy in which every group takes only ``strides``, those that a model has projectors for.
@@ -161,19 +167,31 @@ class BudgetPolicy:
         """
         values = dict(self._source, groups={name: dict(rule) for name, rule in self._source["groups"].items()})
         for name, rule in values["groups"].items():
-            kept = [stride for stride in rule["strides"] if stride in strides]
-            if not kept:
-                raise ConfigError(
-                    f"groups.{name}.strides = {rule['strides']}: this model has projectors for {list(strides)}; allow "
-                    "one of them in the policy"
-                )
-            rule["strides"] = kept
-        return type(self).from_dict(values)
+            rule["strides"] = _kept(rule["strides"], strides, f"groups.{name}")
+        return type(self).from_dict(values, model_strides=tuple(strides))
+
+    def extension_rule(self, extension: TaskExtension) -> GroupRule:
+        """The rule that decides for a task type beyond the eight: its own, or that of the group it names.
+
+        Raises:
+            ConfigError: no such group, a field of its rule is wrong, none of its strides is one of the model's, or not
+                one frame fits.
+        """
+        rule = read_extension(extension, self.groups)
+        where = f"task type {extension.label!r}, policy"
+        if self._model_strides is not None:
+            kept = _kept(rule.strides, self._model_strides, where)
+            rule = dataclasses.replace(rule, strides=tuple(kept))
+        self._check_capacity(rule, where)
+        return rule
 
     def budget(
         self, distribution: TaskDistribution, duration_s: float | None, *, video_frames: int | None = None
     ) -> VisualBudget:
         """Decide frames and stride.
+
+        Where the Inductor found a task type beyond the eight, that type's rule decides, whatever the mode and the
+        confidence.
 
         Args:
             distribution: what the Inductor says of the question.
@@ -182,19 +200,25 @@ class BudgetPolicy:
 
         Raises:
             InputError: ``duration_s`` is 0, negative or not finite, or ``video_frames`` is under 1.
+            ConfigError: the rule of a task type beyond the eight cannot be followed (:meth:`extension_rule`).
         """
         check_duration_s(duration_s)
         check_video_frames(video_frames)
         planned_s, reasons = self._planned_duration(duration_s)
-        soft = self.mode == "soft"
-        if distribution.confidence < self.fallback.min_confidence:
-            reasons.append(
-                f"confidence {distribution.confidence:.3f} is under {self.fallback.min_confidence:g}: "
-                "expectation over all task types taken"
-            )
-            soft = True
         most = min(self.max_frames, self._available_frames(duration_s, video_frames))
-        choice = self._expected(distribution, planned_s, most) if soft else self._of(distribution.task, planned_s, most)
+        extension = distribution.extension
+        if extension is not None:
+            choice = self._by_rule(self.extension_rule(extension), planned_s, most)
+        else:
+            soft = self.mode == "soft"
+            if distribution.confidence < self.fallback.min_confidence:
+                reasons.append(
+                    f"confidence {distribution.confidence:.3f} is under {self.fallback.min_confidence:g}: "
+                    "expectation over all task types taken"
+                )
+                soft = True
+            decide = self._expected if soft else self._of_likeliest
+            choice = decide(distribution, planned_s, most)
         if choice.cut:
             reasons.append(choice.cut)
         return VisualBudget.of(
@@ -204,9 +228,17 @@ class BudgetPolicy:
             pool_mode=self.context.pool_mode,
             newline_position=self.context.newline_position,
             task=distribution.task,
-            confidence=distribution.confidence,
+            confidence=distribution.confidence if extension is None else extension.probability,
             fallback="; ".join(reasons) or None,
+            extension=None if extension is None else extension.label,
         )
+
+    def _check_capacity(self, rule: GroupRule, where: str) -> None:
+        if self.context.capacity(rule.strides[-1]) < 1:
+            raise ConfigError(
+                f"{where}.strides = {list(rule.strides)}: not one frame fits the {self.context.visual_tokens} "
+                f"visual tokens that context leaves; allow a coarser stride or raise max_context_tokens"
+            )
 
     def _planned_duration(self, duration_s: float | None) -> tuple[float, list[str]]:
         rule = self.fallback
@@ -225,9 +257,14 @@ class BudgetPolicy:
             return self.max_frames
         return max(1, math.floor(duration_s * self.fallback.assumed_fps))
 
-    def _of(self, task: TaskType, duration_s: float, most: int) -> _Choice:
-        rule = self.groups[self.tasks[task]]
+    def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> _Choice:
         return self._fit(min(rule.frames(duration_s), most), rule.strides)
+
+    def _of(self, task: TaskType, duration_s: float, most: int) -> _Choice:
+        return self._by_rule(self.groups[self.tasks[task]], duration_s, most)
+
+    def _of_likeliest(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
+        return self._of(distribution.task, duration_s, most)
 
     def _expected(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
         """Expected frames, and the stride whose grid side is nearest to the expected one and fits."""
@@ -249,3 +286,14 @@ class BudgetPolicy:
             f"{num_frames} frames do not fit {self.context.visual_tokens} tokens at stride {strides[-1]}: {fits} taken"
         )
         return _Choice(fits, strides[-1], cut)
+
+
+def _kept(wanted: Sequence[int], strides: Sequence[int], where: str) -> list[int]:
+    """Those of the strides that a rule asks for, for which a model has projectors."""
+    kept = [stride for stride in wanted if stride in strides]
+    if not kept:
+        raise ConfigError(
+            f"{where}.strides = {list(wanted)}: this model has projectors for {list(strides)}; allow "
+            "one of them in the policy"
+        )
+    return kept

@@ -11,7 +11,7 @@ from typing import Any
 from tam_plugin.budget.visual_budget import NEWLINE_POSITIONS, newline_tokens, pooled_side
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import TaskExtension, TaskType
 
 Curve = tuple[tuple[float, float], ...]
 """Points ``(duration_s, frames)``, ascending in both."""
@@ -155,6 +155,20 @@ def read_group(values: Any, where: str) -> GroupRule:
         if low > high:
             raise ConfigError(f"{where}: min_frames is {low:g} at {x:g} s, above max_frames, {high:g}")
     return rule
+
+
+def read_extension(extension: TaskExtension, groups: dict[str, GroupRule]) -> GroupRule:
+    """The rule that an extension's questions follow: its own, or that of the group it names.
+
+    Raises:
+        ConfigError: there is no such group, or a field of its own rule is missing, unknown or out of range.
+    """
+    where = f"task type {extension.label!r}"
+    if extension.rule is not None:
+        return read_group(dict(extension.rule), f"{where}, policy")
+    if extension.group not in groups:
+        raise ConfigError(f"{where} needs group {short(extension.group)}; groups holds {', '.join(groups)}")
+    return groups[extension.group]
 
 
 def read_context(values: Any, grid: int, pool_mode: str) -> Context:

@@ -61,8 +61,11 @@ class VisualBudget:
         tokens_per_frame: patch tokens a frame, the square of :func:`pooled_side`.
         visual_tokens: tokens that the video takes of the LLM's context, newline tokens included.
         task: the task type behind the decision; None for a fixed budget.
-        confidence: the Inductor's probability of ``task``; None for a fixed budget.
+        confidence: the Inductor's probability of ``task``, or of ``extension`` where there is one; None for a fixed
+            budget.
         fallback: None, or why the plain rule was not followed.
+        extension: label of the task type beyond the eight whose rule decided; ``task`` is then the likeliest of the
+            eight, and did not decide.
     """
 
     num_frames: int
@@ -72,6 +75,7 @@ class VisualBudget:
     task: TaskType | None = None
     confidence: float | None = None
     fallback: str | None = None
+    extension: str | None = None
 
     @classmethod
     def of(
@@ -85,6 +89,7 @@ class VisualBudget:
         task: TaskType | None = None,
         confidence: float | None = None,
         fallback: str | None = None,
+        extension: str | None = None,
     ) -> VisualBudget:
         """A budget of ``num_frames`` at ``pool_stride`` with its tokens worked out.
 
@@ -106,4 +111,5 @@ class VisualBudget:
             task=task,
             confidence=confidence,
             fallback=fallback,
+            extension=extension,
         )

@@ -141,6 +141,7 @@ def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:
         "visual_tokens": budget.visual_tokens,
         "fallback": budget.fallback,
         "timestamps_s": [round(float(t), 6) for t in video.timestamps_s],
+        **({"extension": budget.extension} if budget.extension else {}),
     }
 
 
@@ -148,10 +149,11 @@ def describe(values: dict[str, Any]) -> str:
     """The decision for people."""
     times = values["timestamps_s"]
     span = f"{times[0]:.2f} s" if len(times) == 1 else f"{times[0]:.2f} s to {times[-1]:.2f} s"
-    fallback = values["fallback"]
+    fallback, extension = values["fallback"], values.get("extension")
     return "\n".join(
         [
-            f"task        {values['task']} ({values['confidence']:.0%} sure)",
+            f"task        {values['task']} ({values['confidence']:.0%} sure{' among the eight' if extension else ''})",
+            *([f"extension   {extension}: its rule decides"] if extension else []),
             f"video       {values['duration_s']:.2f} s",
             f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "
             f"{values['tokens_per_frame']} tokens a frame, {values['visual_tokens']} in all",

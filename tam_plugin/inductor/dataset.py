@@ -1,7 +1,7 @@
-"""Labelled queries for training and evaluation: reading JSON lines, drawing the written corpus, and noise.
+"""Labelled queries for training and evaluation: reading JSON lines, the written corpus, the grammar, and noise.
 
-A line of a file is ``{"question", "label"}`` with optional ``label2``, ``options``, ``duration_s``, ``dataset``; labels
-are 1-8 in paper order.
+A line of a file is ``{"question", "label"}`` with optional ``label2``, ``options``, ``duration_s``, ``dataset`` and
+``paraphrase`` (the same question in other words); labels are 1-8 in paper order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tam_plugin.errors import InputError
-from tam_plugin.inductor.grammar import Corpus
+from tam_plugin.inductor.grammar import CORPUS_FOLDER, Corpus
 from tam_plugin.taxonomy import NUM_TASK_TYPES
 
 
@@ -32,6 +32,7 @@ class LabelledQuery:
     duration_s: float | None = None
     dataset: str = ""
     needs_options: bool = False
+    paraphrase: str | None = None
 
 
 def read_queries(path: str | Path) -> list[LabelledQuery]:
@@ -66,16 +67,31 @@ def _parse(line: str, where: str) -> LabelledQuery:
     if options is not None and not (isinstance(options, list) and all(isinstance(o, str) for o in options)):
         raise InputError(f"{where}: options must be a list of texts or null, got {str(options)[:60]!r}")
     return LabelledQuery(
-        question, label, label2, tuple(options) if options else None, row.get("duration_s"), row.get("dataset", "")
+        question,
+        label,
+        label2,
+        tuple(options) if options else None,
+        row.get("duration_s"),
+        row.get("dataset", ""),
+        paraphrase=row.get("paraphrase"),
     )
 
 
-def written_queries(corpus: Corpus, per_label: int, rng: random.Random) -> list[LabelledQuery]:
-    """``per_label`` queries of each task type from the written corpus."""
+WRITTEN_FOLDER = CORPUS_FOLDER / "written"
+"""The written corpus: one file a field of life, each question written for it and labelled by its writer."""
+
+
+def written_queries(folder: Path = WRITTEN_FOLDER) -> list[LabelledQuery]:
+    """Every question of the written corpus, in the order of its files."""
+    return [row for path in sorted(folder.glob("*.jsonl")) for row in read_queries(path)]
+
+
+def grammar_queries(corpus: Corpus, per_label: int, rng: random.Random) -> list[LabelledQuery]:
+    """``per_label`` queries of each task type drawn from the grammar."""
     rows = []
     for label in range(1, NUM_TASK_TYPES + 1):
         for query in corpus.sample(label, per_label, rng):
-            row = LabelledQuery(query.question, label, query.label2, query.options, dataset="written")
+            row = LabelledQuery(query.question, label, query.label2, query.options, dataset="grammar")
             rows.append(replace(row, needs_options=query.needs_options))
     return rows
 

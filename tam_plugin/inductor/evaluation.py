@@ -1,26 +1,29 @@
-"""How good an Inductor is: accuracy, recall by task type, confusion, calibration (Tab. 4a and 6 of the paper)."""
+"""How good an Inductor is: accuracy, confusion, calibration, paraphrases, durations (Tab. 4 and 6 of the paper)."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from tam_plugin.errors import TamError
-from tam_plugin.inductor.dataset import LabelledQuery, read_queries
+from tam_plugin.inductor.dataset import LabelledQuery
 from tam_plugin.inductor.model import Inductor
 from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskDistribution
 
 
 def evaluate(inductor: Inductor, rows: Sequence[LabelledQuery], *, with_options: bool = True) -> dict[str, Any]:
     """Classify labelled queries and score the answers with :func:`score`."""
-    predicted = inductor.classify_batch(
+    return score(_classify(inductor, rows, with_options=with_options), rows)
+
+
+def _classify(
+    inductor: Inductor, rows: Sequence[LabelledQuery], *, with_options: bool = True
+) -> list[TaskDistribution]:
+    return inductor.classify_batch(
         [row.question for row in rows],
         [row.duration_s or None for row in rows],
         [row.options if with_options else None for row in rows],
     )
-    return score(predicted, rows)
 
 
 def score(predicted: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) -> dict[str, Any]:
@@ -80,22 +83,53 @@ def _ece(confidence: Sequence[float], right: Sequence[bool]) -> float:
     return sum(gaps) / len(right)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the figures of an Inductor on JSON-lines files as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m tam_plugin.inductor.evaluation", description=main.__doc__)
-    parser.add_argument("files", nargs="+", help="labelled queries, one JSON object a line")
-    parser.add_argument("--model", help="an Inductor checkpoint; the embedded one when left out")
-    parser.add_argument("--without-options", action="store_true", help="hide the answer options from the classifier")
-    args = parser.parse_args(argv)
-    try:
-        inductor = Inductor.from_pretrained(args.model)
-        for path in args.files:
-            figures = evaluate(inductor, read_queries(path), with_options=not args.without_options)
-            print(json.dumps({"file": path} | figures))
-    except TamError as error:
-        parser.exit(2, f"{error}\n")
-    return 0
+DURATIONS_S = (None, 5.0, 60.0, 600.0, 7200.0)
+"""Lengths that :func:`duration_robustness` tries: unknown, and one of each class, and hours."""
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def duration_robustness(inductor: Inductor, rows: Sequence[LabelledQuery]) -> dict[str, Any]:
+    """The same queries with other durations: the length matters to the budget, rarely to the type.
+
+    Returns:
+        ``durations_s``; ``accuracy`` at each; ``changed``: share of queries whose type is not the same at all of
+        them; ``largest_shift``: largest change of a query's probability of any type.
+    """
+    by_duration = []
+    for duration_s in DURATIONS_S:
+        asked = [replace(row, duration_s=duration_s) for row in rows]
+        by_duration.append(_classify(inductor, asked))
+    types = list(zip(*[[d.task.index for d in found] for found in by_duration], strict=True))
+    shifts = [
+        max(abs(a - b) for a, b in zip(first.probabilities, other.probabilities, strict=True))
+        for found in by_duration[1:]
+        for first, other in zip(by_duration[0], found, strict=True)
+    ]
+    return {
+        "durations_s": list(DURATIONS_S),
+        "accuracy": [score(found, rows)["accuracy"] for found in by_duration],
+        "changed": sum(len(set(seen)) > 1 for seen in types) / len(rows),
+        "largest_shift": max(shifts),
+    }
+
+
+def paraphrase_drop(inductor: Inductor, rows: Sequence[LabelledQuery]) -> dict[str, Any] | None:
+    """Accuracy on questions and on their paraphrases (Tab. 4b), of the rows that have one; None if none has.
+
+    Returns:
+        ``count``, ``accuracy`` and ``accuracy_paraphrased``, the same counting second labels (``…_label2``), and
+        ``same_type``: share of pairs that get the same type.
+    """
+    pairs = [row for row in rows if row.paraphrase]
+    if not pairs:
+        return None
+    before = _classify(inductor, pairs)
+    after = _classify(inductor, [replace(row, question=row.paraphrase or "") for row in pairs])
+    first, second = score(before, pairs), score(after, pairs)
+    return {
+        "count": len(pairs),
+        "accuracy": first["accuracy"],
+        "accuracy_paraphrased": second["accuracy"],
+        "accuracy_label2": first["accuracy_label2"],
+        "accuracy_paraphrased_label2": second["accuracy_label2"],
+        "same_type": sum(a.task is b.task for a, b in zip(before, after, strict=True)) / len(pairs),
+    }

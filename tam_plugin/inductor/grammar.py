@@ -1,4 +1,4 @@
-"""The written corpus: a seeded generator of labelled queries from the YAML files in ``corpus/``.
+"""The grammar: a seeded generator of labelled queries from the YAML files in ``corpus/``.
 
 ``corpus/lexicon.yaml`` maps a name to a list of phrases; every other file holds the templates of one task type::
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskType
+from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskExtension, TaskType
 
 _PLACEHOLDER = re.compile(r"label_\d+", re.IGNORECASE)
 
@@ -19,10 +20,12 @@ class LabelMap:
     Attributes:
         columns: the output of each task type, in paper order (8 ints).
         extra: names of the outputs that are none of the eight, in output order.
+        extra_columns: those outputs.
     """
 
     columns: tuple[int, ...]
     extra: tuple[str, ...]
+    extra_columns: tuple[int, ...] = ()
 
 
 def map_labels(id2label: Mapping[int | str, str], *, where: str) -> LabelMap:
@@ -53,10 +56,49 @@ def map_labels(id2label: Mapping[int | str, str], *, where: str) -> LabelMap:
             raise ConfigError(f"{where}: labels {found[task]} and {column} both mean {task.label!r}")
         found[task] = column
     if len(found) == NUM_TASK_TYPES:
-        extra = tuple(name for column, name in enumerate(names) if column not in found.values())
-        return LabelMap(tuple(found[task] for task in TaskType), extra)
+        rest = tuple(column for column in range(len(names)) if column not in found.values())
+        return LabelMap(tuple(found[task] for task in TaskType), tuple(names[column] for column in rest), rest)
     by_order = len(names) == NUM_TASK_TYPES or all(_PLACEHOLDER.fullmatch(name) for name in names)
     if found or not by_order:
         missing = ", ".join(task.label for task in TaskType if task not in found)
         raise ConfigError(f"{where}: no label for {missing}; found {', '.join(names)[:200]}")
-    return LabelMap(tuple(range(NUM_TASK_TYPES)), tuple(names[NUM_TASK_TYPES:]))
+    rest = tuple(range(NUM_TASK_TYPES, len(names)))
+    return LabelMap(tuple(range(NUM_TASK_TYPES)), tuple(names[NUM_TASK_TYPES:]), rest)
+
+
+EXTENSIONS_FIELD = "tam_extensions"
+"""Field of a checkpoint's ``config.json``: what is known of the task types beyond the eight."""
+_EXTENSION_KEYS = {"label", "description", "group", "rule"}
+
+
+def read_extensions(config: Mapping[str, Any], labels: LabelMap, *, where: str) -> dict[int, TaskExtension]:
+    """The task types beyond the eight that a checkpoint was extended by, by their output.
+
+    Args:
+        config: the checkpoint's configuration; ``tam_extensions`` is a list of mappings with ``label``,
+            ``description`` and either ``group`` or ``rule``.
+        labels: where its labels lie.
+        where: the checkpoint's name, for messages.
+
+    Raises:
+        ConfigError: malformed, or an extension that is no output of the checkpoint.
+    """
+    entries = config.get(EXTENSIONS_FIELD) or []
+    if not isinstance(entries, list):
+        raise ConfigError(f"{where}: {EXTENSIONS_FIELD} must be a list, got {entries!r}"[:300])
+    found: dict[int, TaskExtension] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"label"} <= set(entry) <= _EXTENSION_KEYS:
+            keys = ", ".join(sorted(_EXTENSION_KEYS))
+            raise ConfigError(f"{where}: {EXTENSIONS_FIELD} holds {entry!r}; expected a mapping of {keys}"[:400])
+        try:
+            extension = TaskExtension(**entry)
+        except InputError as error:
+            raise ConfigError(f"{where}: {EXTENSIONS_FIELD}: {error}"[:400]) from error
+        if labels.extra.count(extension.label) != 1:
+            raise ConfigError(
+                f"{where}: {EXTENSIONS_FIELD} names {extension.label!r}, which is not one of the labels beyond the "
+                f"eight; found {', '.join(labels.extra) or 'none'}"
+            )
+        found[labels.extra_columns[labels.extra.index(extension.label)]] = extension
+    return found

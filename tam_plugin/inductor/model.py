@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tam_plugin.errors import InputError
 from tam_plugin.inductor import storage
 from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier
-from tam_plugin.inductor.labels import map_labels
+from tam_plugin.inductor.labels import map_labels, read_extensions
 from tam_plugin.inductor.text import PreparedQuery, QueryTruncatedWarning, build_input, prepare_query
-from tam_plugin.taxonomy import TaskDistribution
+from tam_plugin.taxonomy import TaskDistribution, TaskExtension
 
 DEFAULT_FOLDER = Path(__file__).with_name("default")
 """The Inductor that ships with the package."""
@@ -26,7 +28,11 @@ class Inductor:
     Attributes:
         temperature: divides the logits before the softmax; fitted on held-out data, stored with the checkpoint.
         extra_labels: labels of the checkpoint beyond the eight task types. Their outputs take no part in the
-            distribution, which is the softmax over the eight.
+            probabilities, which are the softmax over the eight.
+        columns: the classifier's output of each task type, in paper order, then of each extra label.
+        max_tokens: the longest input that the classifier reads; longer ones lose their middle.
+        extensions: those of the extra labels that the checkpoint says how to treat (``tam_extensions``). One that is
+            more probable than each of the eight and the other extensions becomes the distribution's ``extension``.
         use_options: whether the input text carries answer options.
         use_duration: whether the input text carries the video's length class.
     """
@@ -36,7 +42,11 @@ class Inductor:
         labels = map_labels(config.get("id2label") or {}, where=where)
         self._classifier = classifier
         self._columns = list(labels.columns)
+        self.columns = (*labels.columns, *labels.extra_columns)
+        self.max_tokens = classifier.max_tokens
         self.extra_labels = labels.extra
+        self._extensions = read_extensions(config, labels, where=where)
+        self.extensions = tuple(self._extensions.values())
         self.temperature = storage.read_temperature(config, where=where)
         self.use_options = storage.read_flag(config, "tam_use_options", default=True, where=where)
         self.use_duration = storage.read_flag(config, "tam_use_duration", default=True, where=where)
@@ -123,10 +133,25 @@ class Inductor:
         results: list[TaskDistribution | None] = [None] * len(ids)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            logits = self._classifier.logits([ids[i] for i in chosen])[:, self._columns] / self.temperature
+            logits = self._classifier.logits([ids[i] for i in chosen]) / self.temperature
             for i, row in zip(chosen, logits.tolist(), strict=True):
-                results[i] = TaskDistribution.from_logits(row)
+                results[i] = self._distribution(row)
         return [result for result in results if result is not None]
+
+    def _distribution(self, logits: list[float]) -> TaskDistribution:
+        """Softmax over the eight; and the extension that is more probable than all of them, if there is one."""
+        eight = [logits[column] for column in self._columns]
+        found = TaskDistribution.from_logits(eight)
+        extension = self._likeliest_extension(logits, max(eight))
+        return found if extension is None else replace(found, extension=extension)
+
+    def _likeliest_extension(self, logits: list[float], peak: float) -> TaskExtension | None:
+        """The extension whose logit is above ``peak``, that of the likeliest of the eight; None without one."""
+        column = max(self._extensions, key=lambda c: logits[c], default=None)
+        if column is None or logits[column] <= peak:
+            return None
+        weights = (math.exp(logits[c] - logits[column]) for c in (*self._columns, *self._extensions))
+        return replace(self._extensions[column], probability=1 / sum(weights))
 
     def input_text(
         self, query: str | PreparedQuery, duration_s: float | None = None, options: Sequence[str] | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.inductor import Inductor
-from tam_plugin.inductor.dataset import LabelledQuery, add_noise, cap_per_source, read_queries
+from tam_plugin.inductor.dataset import LabelledQuery, add_noise, cap_per_source, read_queries, written_queries
 from tam_plugin.inductor.evaluation import score
+from tam_plugin.inductor.fitting import FitOptions, fit_temperature, targets
 from tam_plugin.inductor.grammar import Corpus, inflect
 from tam_plugin.inductor.storage import load_weights, quantize_rows, save_weights
-from tam_plugin.inductor.training import TrainingOptions, fit_temperature, targets
+from tam_plugin.inductor.training import TrainingOptions, split_rows
 from tam_plugin.taxonomy import TaskDistribution
+
+TAM = [sys.executable, "-m", "tam_plugin.cli.main"]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,40 @@ def test_bad_query_files_name_the_line(tmp_path: Path, line: str, said: str) -> 
         read_queries(path)
 
 
+def test_the_written_corpus_is_large_varied_and_balanced() -> None:
+    rows = written_queries()
+    words = [frozenset(re.findall(r"\w+", row.question.lower())) for row in rows]
+    assert len({(row.question.lower(), row.options) for row in rows}) == len(rows) >= 6000
+    counts = Counter(row.label for row in rows)
+    assert set(counts) == set(range(1, 9)) and max(counts.values()) < 1.3 * min(counts.values())
+    assert len({row.dataset for row in rows}) >= 5 and all(row.label2 != row.label for row in rows)
+    # No template with slots: questions that share nearly all their words are rare.
+    by_word: dict[str, list[int]] = defaultdict(list)
+    close = 0
+    for i, mine in enumerate(words):
+        rare = sorted(mine, key=lambda word: len(by_word[word]))[:3]
+        near = {j for word in rare for j in by_word[word] if len(mine & words[j]) >= 0.85 * len(mine | words[j])}
+        close += bool(near)
+        for word in mine:
+            by_word[word].append(i)
+    assert close < 0.01 * len(rows)
+    assert sum(row.paraphrase is not None for row in rows) >= 500
+
+
+def test_held_out_and_left_out_rows_are_not_trained_on() -> None:
+    options = TrainingOptions(grammar_per_label=5, leave_out=("home",), held_out=0.2)
+    split = split_rows(options, random.Random(4))
+    again = split_rows(options, random.Random(4))
+    trained, held = ({(r.question, r.options) for r in rows} for rows in (split.train, split.held_written))
+    assert not trained & held and split.train == again.train
+    assert {r.dataset for r in split.train} & {"home"} == set() and "home" not in {
+        r.dataset for r in split.held_written
+    }
+    written = [row for row in written_queries() if row.dataset != "home"]
+    assert len(split.held_written) == int(0.2 * len(written))
+    assert len(split.train) == len(written) - len(split.held_written) + 40
+
+
 def test_noise_keeps_labels_and_is_capped_by_source() -> None:
     rng = random.Random(0)
     row = LabelledQuery("what color is the boat", 1, 2, ("red", "blue", "green"), dataset="a")
@@ -138,7 +177,7 @@ def test_temperature_recovers_a_known_one() -> None:
 
 
 def test_targets_share_the_second_label() -> None:
-    options = TrainingOptions(base=Path(), label2_weight=0.3, label_smoothing=0.08)
+    options = FitOptions(label2_weight=0.3, label_smoothing=0.08)
     target = targets([LabelledQuery("q", 4, 2), LabelledQuery("q", 1)], options)
     assert target.sum(1).tolist() == pytest.approx([1.0, 1.0])
     assert target[0, 3].item() == pytest.approx(0.7 * 0.92 + 0.01)
@@ -190,12 +229,16 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
     transformers.BertModel(config).save_pretrained(base)
     tokenizer.save(str(base / "tokenizer.json"))
     queries.write_text("\n".join(json.dumps({"question": f"why {i}", "label": 7, "dataset": "t"}) for i in range(40)))
-    command = [sys.executable, "-m", "tam_plugin.inductor.training", "--base", base, "--out", out, "--queries", queries]
-    numbers = ["--written-per-label", "24", "--epochs", "3", "--batch-size", "16", "--learning-rate", "2e-3"]
-    done = subprocess.run([*map(str, command), *numbers], capture_output=True, text=True, check=False)
+    sources = sorted({row.dataset for row in written_queries()})
+    command = ["inductor", "train", "--embedded", "--base", base, "--out", out, "--data", queries]
+    command += ["--leave-out", *sources[1:], "--grammar-per-label", 24]
+    numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3"]
+    done = subprocess.run([*TAM, *map(str, command), *numbers], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert figures["rows"] == 36 + 8 * 24 and 1 <= figures["temperature"] < 8.1
+    written = sum(row.dataset == sources[0] for row in written_queries())
+    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 and 0.25 <= figures["temperature"] <= 8
+    assert len(read_queries(out / "held_out.jsonl")) == written // 10
     inductor = Inductor.from_pretrained(out)
     assert inductor.temperature == pytest.approx(figures["temperature"], abs=1e-3)
     why, where = (inductor.classify(word).probabilities for word in ("why", "where"))
@@ -203,7 +246,7 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
 
 
 def test_a_missing_base_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tam_plugin.inductor.training", "--base", "nowhere", "--out", str(tmp_path / "o")]
+    command = [*TAM, "inductor", "train", "--embedded", "--base", "nowhere", "--out", str(tmp_path / "o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "nowhere" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "o").exists()

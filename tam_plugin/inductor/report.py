@@ -1,0 +1,184 @@
+"""``tam inductor eval``: every figure of an Inductor as Markdown, JSON and pictures (Tab. 2a, 4a, 4b and 6)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.errors import InputError
+from tam_plugin.inductor.dataset import LabelledQuery, read_queries
+from tam_plugin.inductor.evaluation import duration_robustness, evaluate, paraphrase_drop
+from tam_plugin.inductor.model import Inductor
+from tam_plugin.taxonomy import TaskType
+
+EMBEDDED = "embedded"
+TIMED_QUERIES = 100
+
+
+def run(
+    inductor: str | None,
+    files: Sequence[str],
+    out: str | None,
+    compare: Sequence[str] = (),
+    paraphrases: Sequence[str] = (),
+    as_json: bool = False,
+) -> int:
+    """Evaluate, print, and write ``report.md``, ``report.json`` and the figures if there is a folder for them.
+
+    Args:
+        inductor: checkpoint name or path; None or ``"embedded"`` for the one that ships.
+        files: labelled queries, one JSON object a line; rows may carry a ``paraphrase``.
+        out: folder of the report; None prints only.
+        compare: further checkpoints that the first is set beside, on the first file.
+        paraphrases: files of ``tam data paraphrase``, whose rows name their original in ``paraphrase_of``.
+        as_json: print JSON instead of Markdown.
+
+    Raises:
+        InputError: a file or checkpoint cannot be read, or a paraphrase's original is in none of ``files``.
+    """
+    data = {path: read_queries(path) for path in files}
+    pairs = _paraphrase_pairs(files, paraphrases)
+    model = _load(inductor)
+    report: dict[str, Any] = {"inductor": inductor or EMBEDDED, "temperature": model.temperature, "files": {}}
+    for path, rows in data.items():
+        print(f"tam inductor eval: {len(rows)} queries of {path}", file=sys.stderr)
+        report["files"][Path(path).stem] = {
+            **evaluate(model, rows),
+            "paraphrases": paraphrase_drop(model, rows),
+            "durations": duration_robustness(model, rows),
+        }
+    report["paraphrase_files"] = {name: paraphrase_drop(model, rows) for name, rows in pairs.items()}
+    first = next(iter(data.values()))
+    names = [inductor, *compare] if compare else []
+    report["comparison"] = [compared(name, first) for name in names]
+    text = describe(report)
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        from tam_plugin.inductor import figures
+
+        for name, file in report["files"].items():
+            figures.confusion(file["confusion"], folder / f"confusion_{name}.png")
+            figures.calibration(file["buckets"], folder / f"calibration_{name}.png")
+    print(json.dumps(report) if as_json else text)
+    return 0
+
+
+def compared(name: str | None, rows: Sequence[LabelledQuery]) -> dict[str, Any]:
+    """A checkpoint's accuracy, and the time it takes for 100 queries one by one (Tab. 2a)."""
+    started = time.perf_counter()
+    model = _load(name)
+    loaded = time.perf_counter()
+    asked = [rows[i % len(rows)] for i in range(TIMED_QUERIES)]
+    model.classify("What is shown?")
+    begun = time.perf_counter()
+    for row in asked:
+        model.classify(row.question, row.duration_s or None, row.options)
+    taken = time.perf_counter() - begun
+    figures = evaluate(model, rows)
+    return {
+        "name": name or EMBEDDED,
+        **{key: figures[key] for key in ("accuracy", "accuracy_label2", "macro_f1", "ece")},
+        "seconds_per_100": taken,
+        "load_seconds": loaded - started,
+    }
+
+
+def _load(name: str | None) -> Inductor:
+    return Inductor.from_pretrained(None if name in (None, EMBEDDED) else name)
+
+
+def _paraphrase_pairs(files: Sequence[str], paraphrases: Sequence[str]) -> dict[str, list[LabelledQuery]]:
+    """For each file of paraphrases: its originals, each with its paraphrase."""
+    from dataclasses import replace
+
+    if not paraphrases:
+        return {}
+    originals = {row["id"]: labelled for path in files for row, labelled in _raw(path) if "id" in row}
+    pairs: dict[str, list[LabelledQuery]] = {}
+    for path in paraphrases:
+        pairs[Path(path).stem] = rows = []
+        for row, labelled in _raw(path):
+            of = row.get("paraphrase_of")
+            if of not in originals:
+                raise InputError(
+                    f"{path}: paraphrase_of = {of!r} is the id of no query in {', '.join(files)}; give the file of the "
+                    "originals too"
+                )
+            rows.append(replace(originals[of], paraphrase=labelled.question))
+    return pairs
+
+
+def _raw(path: str) -> list[tuple[dict[str, Any], LabelledQuery]]:
+    labelled = read_queries(path)
+    lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return list(zip(map(json.loads, lines), labelled, strict=True))
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    files = report["files"]
+    out = [f"# Inductor: {report['inductor']}", "", f"Temperature {report['temperature']:g}.", ""]
+    out += _table(
+        ["queries", "rows", "accuracy", "with second labels", "macro-F1", "ECE"],
+        [
+            [n, f["count"], *(f"{f[k]:.3f}" for k in ("accuracy", "accuracy_label2", "macro_f1", "ece"))]
+            for n, f in files.items()
+        ],
+    )
+    for name, file in files.items():
+        out += ["", f"## {name}", "", "Confusion (rows: label, columns: predicted, share of the row; Tab. 6):", ""]
+        rows = []
+        for task, counts in zip(TaskType, file["confusion"], strict=True):
+            total = sum(counts)
+            rows.append([f"{task.index} {task.label}", total, *(f"{c / total:.0%}" if total else "–" for c in counts)])
+        out += _table(["", "rows", *map(str, range(1, len(rows) + 1))], rows)
+        out += ["", "By confidence (Tab. 4a):", ""]
+        buckets = [[f"{b['range'][0]:.1f}–{b['range'][1]:.1f}" for b in file["buckets"]]]
+        buckets += [[b["count"] for b in file["buckets"]], [f"{b['accuracy']:.2f}" for b in file["buckets"]]]
+        buckets += [[f"{b['confidence']:.2f}" for b in file["buckets"]]]
+        titles = ["confidence", "rows", "accuracy", "mean confidence"]
+        table = [[title, *values] for title, values in zip(titles, buckets, strict=True)]
+        out += _table(table[0], table[1:])
+        out += _paraphrased(file["paraphrases"])
+        durations = file["durations"]
+        shown = ", ".join("unknown" if d is None else f"{d:g} s" for d in durations["durations_s"])
+        out += [
+            "",
+            f"The same queries as if of videos of {shown}: {durations['changed']:.1%} change their type; the largest "
+            f"change of a probability is {durations['largest_shift']:.3f}.",
+        ]
+    for name, figures in report["paraphrase_files"].items():
+        out += ["", f"## {name}", *_paraphrased(figures)]
+    if report["comparison"]:
+        out += ["", "## Bases (Tab. 2a)", ""]
+        head = ["Inductor", "accuracy", "with second labels", "macro-F1", "ECE", "seconds per 100", "seconds to load"]
+        keys = ("accuracy", "accuracy_label2", "macro_f1", "ece")
+        lines = [
+            [r["name"], *(f"{r[k]:.3f}" for k in keys), f"{r['seconds_per_100']:.2f}", f"{r['load_seconds']:.2f}"]
+            for r in report["comparison"]
+        ]
+        out += _table(head, lines)
+    return "\n".join(out) + "\n"
+
+
+def _paraphrased(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return []
+    rows = [
+        ["as asked", f"{figures['accuracy']:.3f}", f"{figures['accuracy_label2']:.3f}"],
+        ["paraphrased", f"{figures['accuracy_paraphrased']:.3f}", f"{figures['accuracy_paraphrased_label2']:.3f}"],
+    ]
+    table = _table([f"{figures['count']} pairs", "accuracy", "with second labels"], rows)
+    return ["", "In other words (Tab. 4b):", "", *table, "", f"{figures['same_type']:.1%} of the pairs get one type."]
+
+
+def _table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]

@@ -1,0 +1,13 @@
+"""Queries labelled or said anew by a language model behind an OpenAI-compatible chat endpoint.
+
+:func:`tag.tag` asks for the task type, and :func:`paraphrase.paraphrase` for other words. Both are a :class:`Job`, and
+:func:`run_job` does the rest: it asks, keeps every answer, and goes on after a kill.
+"""
+
+from __future__ import annotations
+
+from tam_plugin.inductor.tagging.jobs import Job, run_job
+from tam_plugin.inductor.tagging.replies import Reply, ReplyError
+from tam_plugin.inductor.tagging.settings import ChatSettings
+
+__all__ = ["ChatSettings", "Job", "Reply", "ReplyError", "run_job"]
