@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTOR_GATES, ROUTER_MODES, TamConfig
-from tam_plugin.errors import ConfigError
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.training.table import read_header
 
 VISION_TOWER = "tam"
 """The value of ``--vision_tower`` (and ``mm_vision_tower`` in a checkpoint) that asks for this plugin."""
@@ -89,7 +90,7 @@ class TamArguments:
     )
     tam_task_instruction: bool | None = _argument("Tell the model the task type in words. Default: False.")
     tam_plans: str | None = _argument(
-        "File or folder of precomputed plans: samples found there are not classified again."
+        "Folder that tam plan-data wrote: frames and stride are looked up there, and no Inductor is loaded."
     )
     tam_max_bad_samples: float = field(
         default=DEFAULT_MAX_BAD_SAMPLES,
@@ -102,6 +103,11 @@ class TamArguments:
                 f"--tam_max_bad_samples {self.tam_max_bad_samples}: expected a share from 0 to 1, such as "
                 f"{DEFAULT_MAX_BAD_SAMPLES}"
             )
+        if self.tam_plans is not None:
+            try:
+                read_header(self.tam_plans)
+            except InputError as error:
+                raise ConfigError(f"--tam_plans: {error}") from error
 
     def given(self) -> list[str]:
         """Names of the arguments that differ from their defaults."""

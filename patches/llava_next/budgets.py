@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tam_plugin.budget import BudgetPolicy, VisualBudget
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.training.layout import Layout
+from tam_plugin.training.table import FALLBACK, UNKNOWN, Planned, Plans
 
 if TYPE_CHECKING:
     from tam_plugin.inductor import Inductor
@@ -26,6 +28,8 @@ class BudgetPlanner:
         grid: patches a side of a frame.
         max_tokens: what the host keeps of a sequence, text and visual tokens together.
         plan_lookup: precomputed budgets by sample id; what it does not know (None) is decided here.
+        plans: those of ``tam plan-data``; where there are any, a sample without one is an error, and no Inductor is
+            loaded.
 
     Raises:
         ConfigError: the policy takes strides that the model has no projector for, or not one frame fits.
@@ -39,9 +43,11 @@ class BudgetPlanner:
         grid: int,
         max_tokens: int,
         plan_lookup: PlanLookup | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self.max_tokens = max_tokens
         self.plan_lookup = plan_lookup
+        self.plans = plans
         self._inductor_name = config.inductor
         self._inductor: Inductor | None = None
         self._planned: dict[int, VisualBudget] = {}
@@ -52,7 +58,7 @@ class BudgetPlanner:
         }
         self._model_strides = config.projector.strides
         policy = BudgetPolicy.from_config(config.policy)
-        self.policy = policy.for_host(**self._layout, **_within(policy, max_tokens))
+        self.policy = Layout(**self._layout, max_tokens=max_tokens).policy(policy)
         for name, group in self.policy.groups.items():
             missing = sorted(set(group.strides) - set(config.projector.strides))
             if missing:
@@ -63,22 +69,68 @@ class BudgetPlanner:
                 )
 
     def budget(
-        self, index: int, sample_id: Hashable, question: str, duration_s: float | None, video_frames: int | None
+        self,
+        index: int,
+        sample_id: Hashable,
+        question: str,
+        duration_s: float | None,
+        video_frames: int | None,
+        key: int | None = None,
     ) -> VisualBudget:
         """The budget of a sample; the same answer for the same ``index`` (ids need not be unique in a set).
 
+        Args:
+            index: the sample's place in the set.
+            sample_id: what ``plan_lookup`` knows it by.
+            question: the first human turn.
+            duration_s: length of its video in seconds.
+            video_frames: frames of its video.
+            key: what ``plans`` know it by.
+
         Raises:
             InputError: the question is empty, or the duration is none that a video has.
+            ConfigError: there are plans, but none for this sample.
         """
         known = self._planned.get(index)
         if known is not None:
             return known
         budget = self.plan_lookup(sample_id) if self.plan_lookup is not None else None
+        if budget is None and self.plans is not None and key is not None:
+            budget = self._from_plans(self.plans, key, sample_id, duration_s, video_frames)
         if budget is None:
             distribution = self._load_inductor().classify(question, duration_s=duration_s)
             budget = self.policy.budget(distribution, duration_s, video_frames=video_frames)
         self._planned[index] = budget
         return budget
+
+    def _from_plans(
+        self, plans: Plans, key: int, sample_id: Hashable, duration_s: float | None, video_frames: int | None
+    ) -> VisualBudget:
+        """The planned budget; where planning did not know the duration, decided now by what the Inductor said then."""
+        planned = plans.planned(key)
+        if planned is None:
+            raise ConfigError(f"--tam_plans {plans.folder!r}: no plan for the sample with id {sample_id!r}")
+        if planned.flags & UNKNOWN and duration_s is not None:
+            return self.policy.budget(plans.distribution(key, duration_s), duration_s, video_frames=video_frames)
+        return self._as_budget(planned)
+
+    def _as_budget(self, planned: Planned) -> VisualBudget:
+        return VisualBudget.of(
+            planned.num_frames,
+            planned.stride,
+            **self._layout,
+            task=planned.task,
+            confidence=planned.confidence,
+            fallback="the policy did not follow its plain rule when this was planned"
+            if planned.flags & FALLBACK
+            else None,
+            extension=planned.extension,
+        )
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """Grid, pooling and newline tokens, as :meth:`VisualBudget.of` takes them."""
+        return dict(self._layout)
 
     def of(self, budget: VisualBudget, num_frames: int, pool_stride: int, reason: str | None = None) -> VisualBudget:
         """``budget`` with other frames or stride, its tokens worked out for this host."""
@@ -139,16 +191,3 @@ class BudgetPlanner:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_inductor": None}
-
-
-def _within(policy: BudgetPolicy, max_tokens: int) -> dict[str, int]:
-    """Changes to the policy's context for a host that keeps ``max_tokens``: all of it shrinks in proportion."""
-    context = policy.context
-    if max_tokens >= context.max_context_tokens:
-        return {}
-    share = max_tokens / context.max_context_tokens
-    return {
-        "max_context_tokens": max_tokens,
-        "max_output_tokens": int(context.max_output_tokens * share),
-        "text_reserve_tokens": int(context.text_reserve_tokens * share),
-    }

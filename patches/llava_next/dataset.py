@@ -14,6 +14,7 @@ from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
 from tam_plugin.patches.llava_next.bad_samples import BadSamples, TooManyBadSamplesError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
 from tam_plugin.patches.llava_next.modality import video as video_modality
+from tam_plugin.patches.llava_next.plans import planned_lengths
 from tam_plugin.patches.llava_next.sampling import (
     FRAME_FOLDER_FPS,
     first_question,
@@ -21,6 +22,7 @@ from tam_plugin.patches.llava_next.sampling import (
     reading,
     with_instruction,
 )
+from tam_plugin.training.keys import key_of_row
 from tam_plugin.video import SampledVideo, probe_video, sample_frames
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
@@ -57,6 +59,17 @@ class TamDataset(Dataset):
             raise AttributeError(name)
         return getattr(self.host, name)
 
+    @property
+    def modality_lengths(self) -> list[int]:
+        """The host's; with plans, planned visual tokens are added, so that batches of like length are alike indeed."""
+        plans = self.planner.plans
+        return self.host.modality_lengths if plans is None else planned_lengths(self.planner, plans, self.host)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The host's; with plans, :attr:`modality_lengths` without its signs."""
+        return self.host.lengths if self.planner.plans is None else [abs(n) for n in self.modality_lengths]
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The host's item; for a sample that cannot be used, the next one that can, and a line on stderr.
 
@@ -84,7 +97,8 @@ class TamDataset(Dataset):
         info = probe_video(path, image_fps=FRAME_FOLDER_FPS)
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
-        budget = self.planner.budget(index, sample_id, question, info.duration_s, info.num_frames)
+        key = key_of_row(record).key if self.planner.plans is not None else None
+        budget = self.planner.budget(index, sample_id, question, info.duration_s, info.num_frames, key)
         item, budget, video = self._build(index, record, path, budget)
         if self._tokens(item, budget) > self.planner.max_tokens:
             fitted = self.planner.fitted(budget, *self._text_tokens(item, video))

@@ -10,6 +10,7 @@ from tam_plugin.patches.llava_next.bad_samples import FILE_NAME, BadSamples
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
 from tam_plugin.patches.llava_next.dataset import TamDataset
 from tam_plugin.patches.llava_next.model_config import newline_position, tam_config_of
+from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder
 
 _HOSTS = ("_get_item", "list_data_dict", "data_args", "tokenizer")
 
@@ -22,7 +23,7 @@ def is_host_dataset(dataset: Any) -> bool:
 def tam_dataset(
     dataset: Any, model: Any, *, output_dir: str | None = None, plan_lookup: PlanLookup | None = None
 ) -> TamDataset:
-    """The host's dataset with frames and resolution by each sample's question.
+    """The host's dataset with frames and resolution by each sample's question, or by ``--tam_plans``.
 
     ``--video_fps``, ``--frames_upbound`` and ``--force_sample`` have no say in it: the budget has.
 
@@ -33,7 +34,8 @@ def tam_dataset(
         plan_lookup: precomputed budgets by sample id.
 
     Raises:
-        ConfigError: policy and model do not go together.
+        ConfigError: policy and model do not go together, or the plans were made for something else.
+        InputError: ``--tam_plans`` holds no plans.
     """
     config = tam_config_of(model)
     limits = (dataset.tokenizer.model_max_length, getattr(model.config, "tokenizer_model_max_length", None))
@@ -45,6 +47,9 @@ def tam_dataset(
         plan_lookup=plan_lookup,
     )
     tam_args = getattr(dataset.data_args, "tam_args", None)
+    folder = getattr(tam_args, "tam_plans", None)
+    if folder is not None:
+        attach_plans(planner, folder, config, dataset, model=checkpoint_folder(model))
     bad_samples = BadSamples(
         len(dataset),
         getattr(tam_args, "tam_max_bad_samples", DEFAULT_MAX_BAD_SAMPLES),

@@ -38,6 +38,9 @@ def _add_train(actions) -> None:
         "corpus of this package is trained on besides --data",
     )
     parser.add_argument("--grammar-per-label", type=int, default=700, metavar="N", help="with --embedded (700)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="with --embedded: runs to average (0 1)"
+    )
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="with --embedded: not trained on")
     parser.add_argument(
         "--valid", nargs="+", default=[], metavar="FILE", help="held-out rows (default: part of --data)"
@@ -141,14 +144,15 @@ def _train_embedded(args: argparse.Namespace) -> int:
     from tam_plugin.inductor.training import TrainingOptions, train
 
     _check_numbers(args, ("patience", "eval_steps", "weight_decay", "seed", *_SHARES[1:]))
-    if not args.overwrite and Path(args.out).exists() and any(Path(args.out).iterdir()):
-        raise InputError(f"--out {args.out!r} is not empty; name another folder, or give --overwrite")
-    read = ("epochs", "batch_size", "learning_rate", "seed", "label_smoothing", "label2_weight", "weight_decay")
+    if not args.overwrite and (Path(args.out) / "config.json").exists():
+        raise InputError(f"--out {args.out!r} holds a checkpoint; name another folder, or give --overwrite")
+    read = ("epochs", "batch_size", "learning_rate", "label_smoothing", "label2_weight", "weight_decay")
     options = TrainingOptions(
         base=None if args.base is None else Path(args.base),
         queries=tuple(Path(path) for path in args.data),
         grammar_per_label=args.grammar_per_label,
         leave_out=tuple(args.leave_out),
+        seeds=tuple(args.seeds),
         held_out=args.held_out,
         fit=FitOptions(**{name: getattr(args, name) for name in read}),
     )

@@ -18,7 +18,7 @@ from typing import NoReturn
 import tam_plugin
 from tam_plugin.errors import TamError
 
-COMMANDS = ("plan", "ask", "data", "inductor", "doctor", "bench")
+COMMANDS = ("plan", "ask", "plan_data", "data", "inductor", "upcycle", "doctor", "bench")
 
 
 class OneLineParser(argparse.ArgumentParser):

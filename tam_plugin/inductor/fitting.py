@@ -46,7 +46,6 @@ class FitOptions:
     token_masking: float = 0.06
     train_words: bool = False
     average_from: float = 0.5
-    seed: int = 0
 
 
 def targets(rows: Sequence[LabelledQuery], options: FitOptions) -> Tensor:

@@ -147,13 +147,16 @@ class Cells:
 
     def _run(self, name: str, flags: dict[str, object]) -> Path:
         rows = tiny.TrainingSet(self.data / "all.json", self.data / "data.yaml", self.data / "media")
-        arguments = tiny.train_args(self._dense(), rows, self.folder / name, 2, dataloader_num_workers=2, **flags)
+        fewer_tiles = {"image_aspect_ratio": "pad"}
+        arguments = tiny.train_args(
+            self._dense(), rows, self.folder / name, 2, dataloader_num_workers=2, **fewer_tiles, **flags
+        )
         source = (self.host / "llava" / "train" / "train.py").read_text()
         for later in ("add_time_instruction", "force_sample", "mm_newline_position"):
             if f"    {later}:" not in source:
                 at = arguments.index(f"--{later}")
                 del arguments[at : at + 2]
-        ran = tiny.run_train(self.host, self.hub, arguments)
+        ran = tiny.run_train(self.host, self.hub, arguments, timeout_s=900)
         assert ran.returncode == 0, failure(ran)
         losses = [float(x) for x in re.findall(r"'loss': '?([\d.naif-]+)", ran.stdout)]
         assert len(losses) == 2 and all(0 < x < 100 for x in losses), f"losses {losses}"

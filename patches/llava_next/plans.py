@@ -1,0 +1,113 @@
+"""``--tam_plans``: plans of ``tam plan-data`` checked against a training run, and lengths that count planned tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.llava_next.budgets import BudgetPlanner
+from tam_plugin.training.check import check_plans, plan_command
+from tam_plugin.training.keys import is_video_row, key_of_row
+from tam_plugin.training.layout import visual_tokens
+from tam_plugin.training.table import Plans
+
+
+def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: Any, *, model: str | None) -> None:
+    """Let ``planner`` take its budgets from the plans in ``folder``.
+
+    Args:
+        planner: the model's.
+        folder: what ``tam plan-data --out`` wrote.
+        config: the model's.
+        host: the host's dataset.
+        model: where the model comes from, for the message.
+
+    Raises:
+        ConfigError: the plans were made for something else, or a sample has none; the message says what to run.
+        InputError: there are no plans.
+    """
+    data_args = host.data_args
+    given = getattr(getattr(data_args, "tam_args", None), "tam_policy", None)
+    policy_file = given or (config.policy if isinstance(config.policy, str) else None)
+    command = plan_command(
+        str(data_args.data_path),
+        folder,
+        planner.policy,
+        policy_file=policy_file,
+        inductor=config.inductor,
+        video_folder=data_args.video_folder,
+        model=model if policy_file is None and config.policy is not None else None,
+    )
+    try:
+        plans = Plans(folder)
+    except InputError as error:
+        raise InputError(f"--tam_plans: {error}; to make them: {command}") from error
+    files = getattr(data_args, "dataset_paths", None) or [data_args.data_path]
+    check_plans(plans, policy=planner.policy, inductor=config.inductor, data_files=files, command=command)
+    check_samples(plans, host.list_data_dict, command)
+    planner.plans = plans
+
+
+def check_samples(plans: Plans, records: Sequence[dict[str, Any]], command: str) -> None:
+    """Refuse a set with samples that were not planned.
+
+    Raises:
+        ConfigError: with their count, the first of them, and the command.
+    """
+    places = plan_places(plans, records)
+    missing = np.flatnonzero(places == NO_PLAN).tolist()
+    if missing:
+        record = records[missing[0]]
+        raise ConfigError(
+            f"the plans in {plans.folder!r} lack {len(missing)} of {len(records)} samples, the first with id "
+            f"{record.get('id', missing[0])!r} and video {record['video']!r}. Make them anew: {command}"
+        )
+
+
+NO_VIDEO, NO_PLAN = -2, -1
+
+
+def plan_places(plans: Plans, records: Sequence[dict[str, Any]]) -> np.ndarray:
+    """The place of each record ``[N]`` in the plans: :data:`NO_VIDEO` where it needs none, :data:`NO_PLAN` without."""
+    places = np.full(len(records), NO_VIDEO, np.int64)
+    rows, keys = [], []
+    for index, record in enumerate(records):
+        if not is_video_row(record):
+            continue
+        try:
+            keys.append(key_of_row(record).key)
+        except InputError:  # such a sample is reported as a bad one when its turn comes
+            continue
+        rows.append(index)
+    places[rows] = plans.find(np.array(keys, np.uint64))
+    return places
+
+
+def planned_lengths(planner: BudgetPlanner, plans: Plans, host: Any) -> list[int]:
+    """Length of every sample: the host's count of words, and the visual tokens; negative for text, as in the host.
+
+    A still image counts as one untiled picture, since nothing here opens it.
+    """
+    records = host.list_data_dict
+    words: list[int] = host.modality_lengths
+    places = plan_places(plans, records)
+    tokens = np.zeros(len(records), np.int64)
+    has_plan = places >= 0
+    at = places[has_plan]
+    tokens[has_plan] = visual_tokens(plans.column("frames")[at], plans.column("stride")[at], planner.layout)
+    a_picture = planner.layout["grid"] ** 2
+    for index, record in enumerate(records):
+        if "image" in record:
+            tokens[index] = a_picture * (len(record["image"]) if isinstance(record["image"], list) else 1)
+    return [count + int(extra) if count > 0 else count for count, extra in zip(words, tokens, strict=True)]
+
+
+def checkpoint_folder(model: Any) -> str | None:
+    """The folder that a model was loaded from, if it is one."""
+    name = getattr(model.config, "_name_or_path", None)
+    return name if name and os.path.isdir(name) else None

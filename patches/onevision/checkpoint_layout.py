@@ -1,0 +1,99 @@
+"""Checkpoints of transformers' LlavaOnevision classes as the core sees them, saved by transformers 4 or 5.
+
+Tensors keep the names of the generation that saved them; loading knows both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tam_plugin.budget import BudgetPolicy
+from tam_plugin.checkpoint.layout import Layout, Shapes
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError
+from tam_plugin.patches.checkpoint_checks import check_experts
+from tam_plugin.patches.onevision.configuration import NEWLINE_POSITION, TamOnevisionConfig
+from tam_plugin.patches.onevision.loading import DENSE_MODEL_TYPE
+
+DENSE_CLASS = "LlavaOnevisionForConditionalGeneration"
+TAM_CLASS = "TamOnevisionForConditionalGeneration"
+MODEL_TYPES = (DENSE_MODEL_TYPE, TamOnevisionConfig.model_type)
+_ENCODER = re.compile(r"((?:model\.)?vision_tower\.(?:vision_model\.)?)encoder\.layers\.0\.")
+_PROJECTOR = re.compile(r"((?:model\.)?multi_modal_projector\.)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnevisionLayout(Layout):
+    """A LlavaOnevision checkpoint."""
+
+    def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
+        """See :class:`Layout`: as asked, with the policy itself in place of a file's name."""
+        policy = BudgetPolicy.from_config(tam.policy).to_dict() if isinstance(tam.policy, str) else tam.policy
+        return tam.replace(policy=policy)
+
+    def tam_config(self, tam: TamConfig) -> dict[str, Any]:
+        """See :class:`Layout`."""
+        changes = {"model_type": TamOnevisionConfig.model_type, "architectures": [TAM_CLASS], "tam": tam.to_dict()}
+        return {**self.config, **changes}
+
+    def remembered(self) -> dict[str, Any]:
+        """See :class:`Layout`."""
+        return {"architectures": self.config.get("architectures")}
+
+    def dense_config(self, remembered: dict[str, Any] | None, vision_tower: str | None) -> dict[str, Any]:
+        """See :class:`Layout`; the tower is in config.json itself."""
+        if vision_tower is not None:
+            raise ConfigError(
+                f"--vision-tower {vision_tower}: a {self.host} checkpoint carries its tower; leave it out"
+            )
+        values = {name: value for name, value in self.config.items() if name != "tam"}
+        architectures = (remembered or {}).get("architectures") or [DENSE_CLASS]
+        return {**values, "model_type": DENSE_MODEL_TYPE, "architectures": architectures}
+
+    def check(self, shapes: Shapes, tam: TamConfig) -> None:
+        """See :class:`Layout`."""
+        check_experts(shapes, tam.moe, self.where)
+
+
+def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> OnevisionLayout:
+    """The layout of a checkpoint.
+
+    Args:
+        config: its config.json.
+        names: its tensors.
+        where: the checkpoint, for messages.
+
+    Raises:
+        ConfigError: its tower is no SigLIP, or its tensors have other names than either generation gives them.
+    """
+    from transformers import LlavaOnevisionConfig
+
+    names = list(names)
+    given = config.get("vision_config")
+    kind = given.get("model_type") if isinstance(given, dict) else None
+    if kind != "siglip_vision_model":
+        raise ConfigError(f"{where}: vision_config.model_type = {kind!r}; expected 'siglip_vision_model'")
+    whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+    encoder, projector = (
+        next((found[1] for name in names if (found := pattern.match(name))), None) for pattern in (_ENCODER, _PROJECTOR)
+    )
+    if encoder is None or projector is None:
+        lacking = "vision_tower.*encoder.layers.0.*" if encoder is None else "multi_modal_projector.*"
+        raise ConfigError(f"{where} holds no {lacking}: expected the weights of a {DENSE_CLASS}")
+    tam = TamConfig.from_dict(config.get("tam")) if config["model_type"] == TamOnevisionConfig.model_type else None
+    return OnevisionLayout(
+        host="LlavaOnevision",
+        where=where,
+        config=config,
+        encoder=encoder,
+        num_layers=whole.vision_config.num_hidden_layers,
+        vision=whole.vision_config.to_dict(),
+        projector=projector,
+        projector_linears=("linear_1", "linear_2"),
+        language=whole.text_config.to_dict(),
+        newline_position=NEWLINE_POSITION,
+        tam=tam,
+    )

@@ -1,0 +1,175 @@
+"""Conversions from folder to folder: what can be taken over is linked or copied, the rest is streamed.
+
+``config.json`` comes last: until then nothing loads the target, and the same command goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.checkpoint.journal import read_journal
+from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.plan import Change, to_mixture
+from tam_plugin.checkpoint.plan_dense import DenseChoice, to_dense
+from tam_plugin.checkpoint.source import Source
+from tam_plugin.checkpoint.target import Options, execute, files_of, resolve_transfer
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError, InputError
+
+__all__ = ["Options", "Summary", "densify", "upcycle"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a conversion did.
+
+    Attributes:
+        folder: the new checkpoint.
+        linked: shards that are hard links to the source's; whoever writes into one writes into both.
+        copied: shards that were copied whole.
+        written: shards that were written anew.
+        resumed: shards that an earlier run had finished.
+        read_bytes: read by this run.
+        written_bytes: written by this run.
+        seconds: of this run.
+        notes: what a person should know.
+    """
+
+    folder: str
+    linked: int
+    copied: int
+    written: int
+    resumed: int
+    read_bytes: int
+    written_bytes: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+def upcycle(
+    source: Source,
+    target: str | Path,
+    layout: Layout,
+    tam: TamConfig,
+    *,
+    seed: int = 0,
+    pool_mode_given: bool = False,
+    options: Options | None = None,
+) -> Summary:
+    """Make a TAM checkpoint of a dense one; it computes what the dense one computes.
+
+    Args:
+        source: the dense checkpoint.
+        target: folder of the new one.
+        layout: the host's.
+        tam: what is asked for.
+        seed: of the gates.
+        pool_mode_given: whether ``tam.projector.pool_mode`` was chosen; else the checkpoint's own is kept.
+        options: how to write.
+
+    Raises:
+        ConfigError: the source is a TAM checkpoint already, or not what its configuration says.
+        InputError: the target cannot be used, or the disk is too full.
+    """
+    if layout.tam is not None:
+        raise ConfigError(
+            f"{layout.where} is a TAM checkpoint already ({_experts(layout.tam)}): expected a dense one; "
+            "--dense average makes one of it"
+        )
+    tam = layout.complete(tam, pool_mode_given=pool_mode_given)
+    change = to_mixture(source, layout, tam, seed)
+    layout.check(change.shapes(source), tam)
+    settings = {"to": "mixture", "tam": tam.to_dict(), "seed": seed}
+    return _convert(source, Path(target), layout, change, layout.tam_config(tam), settings, options or Options())
+
+
+def densify(
+    source: Source,
+    target: str | Path,
+    layout: Layout,
+    choice: DenseChoice,
+    *,
+    vision_tower: str | None = None,
+    options: Options | None = None,
+) -> Summary:
+    """Make a dense checkpoint of a TAM one: right after :func:`upcycle` it has the very tensors of the first one.
+
+    Args:
+        source: the TAM checkpoint.
+        target: folder of the dense one.
+        layout: the host's.
+        choice: what becomes of experts and projectors.
+        vision_tower: the dense tower's name for config.json, where it cannot be known.
+        options: how to write.
+
+    Raises:
+        ConfigError: the source is dense, or incomplete.
+        InputError: there is no such expert or stride, the target cannot be used, or the disk is too full.
+    """
+    if layout.tam is None:
+        raise ConfigError(f"{layout.where} is a dense checkpoint already: expected a TAM checkpoint")
+    change = to_dense(source, layout, layout.tam, choice)
+    journal = read_journal(source.folder)
+    config = layout.dense_config(journal[0].get("dense") if journal else None, vision_tower)
+    settings = {"to": "dense", "expert": choice.expert, "stride": choice.stride, "vision_tower": vision_tower}
+    return _convert(source, Path(target), layout, change, config, settings, options or Options())
+
+
+def _convert(
+    source: Source,
+    target: Path,
+    layout: Layout,
+    change: Change,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+    options: Options,
+) -> Summary:
+    begun = time.monotonic()
+    _check_places(source.folder, target)
+    files = files_of(source, change, options.max_shard_bytes)
+    transfer = resolve_transfer(options.transfer, source, target, files)
+    header = {
+        "settings": {**settings, "transfer": transfer, "max_shard_bytes": options.max_shard_bytes},
+        "source": source.identity(),
+        "dense": layout.remembered() if layout.tam is None else None,
+    }
+    resumed, traffic = execute(source, target, files, config, header, transfer, options)
+    whole = sum(file.whole is not None for file in files)
+    notes = list(layout.notes)
+    if source.left_out:
+        notes.append(f"left behind: {', '.join(source.left_out)}")
+    if transfer == "link" and whole:
+        notes.append(
+            "linked shards share their bytes with the source: save later models elsewhere, or convert with --copy"
+        )
+    return Summary(
+        folder=str(target),
+        linked=whole if transfer == "link" else 0,
+        copied=whole if transfer == "copy" else 0,
+        written=len(files) - whole,
+        resumed=resumed,
+        read_bytes=traffic.read,
+        written_bytes=traffic.written,
+        seconds=round(time.monotonic() - begun, 3),
+        notes=notes,
+    )
+
+
+def _check_places(source: Path, target: Path) -> None:
+    if not target.name and not str(target).strip("./"):
+        raise InputError(f"DST {str(target)!r}: expected the name of a folder for the new checkpoint")
+    first, second = (Path(os.path.realpath(path)) for path in (source, target))
+    if first == second:
+        raise InputError(f"DST {str(target)!r} is the source itself: name another folder")
+    if first in second.parents:
+        raise InputError(f"DST {str(target)!r} lies inside the source {str(source)!r}: name a folder beside it")
+    if second in first.parents:
+        raise InputError(f"DST {str(target)!r} contains the source {str(source)!r}: name a folder beside it")
+
+
+def _experts(tam: TamConfig) -> str:
+    return f"{tam.moe.num_experts} experts" if tam.moe.enabled else "dense encoder, several projectors"

@@ -1,0 +1,189 @@
+"""One chunk of samples: classified in batches, its budgets decided."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tam_plugin.budget import BudgetPolicy
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.inductor.text import MAX_QUERY_CHARS, QueryTruncatedWarning, prepare_query
+from tam_plugin.taxonomy import LONG_VIDEO_MIN_S, SHORT_VIDEO_MAX_S, TaskDistribution, length_class
+from tam_plugin.training.journal import Chunk
+from tam_plugin.training.layout import token_layout
+from tam_plugin.training.probing import Probe
+from tam_plugin.training.rows import Sample
+from tam_plugin.training.table import DEFERRED, FALLBACK, GIVEN, LENGTH_CLASSES, PLAN, PROBED, UNKNOWN, UNREADABLE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tam_plugin.inductor import Inductor
+
+BASELINE_FRAMES, BASELINE_STRIDE = 64, 2
+"""The fixed budget that plans are compared with."""
+
+_CLASS_DURATIONS_S = {
+    "short": SHORT_VIDEO_MAX_S / 2,
+    "medium": (SHORT_VIDEO_MAX_S + LONG_VIDEO_MIN_S) / 2,
+    "long": LONG_VIDEO_MIN_S * 2,
+}
+
+
+class Planner:
+    """Plans samples by an Inductor and a policy.
+
+    Args:
+        inductor: classifies.
+        policy: decides, already in the host's layout.
+        batch_size: questions a forward pass.
+
+    Raises:
+        ConfigError: the policy allows more than the table holds.
+    """
+
+    def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int) -> None:
+        check_range(policy)
+        self._inductor, self._policy, self._batch_size = inductor, policy, batch_size
+        self._labels = [extension.label for extension in inductor.extensions]
+        self._baseline = BudgetPolicy.fixed(BASELINE_FRAMES, BASELINE_STRIDE, **token_layout(policy))
+
+    def chunk(self, rows: int, samples: Sequence[Sample], probes: Sequence[Probe] | None) -> Chunk:
+        """Plan samples.
+
+        Args:
+            rows: rows of the data that they were found in.
+            samples: what to plan.
+            probes: what each video's header says; None when no video was opened.
+
+        Raises:
+            InputError: a question is empty; the message begins with its file and row.
+        """
+        probes = probes or [Probe()] * len(samples)
+        durations = [p.duration_s or s.duration_s for s, p in zip(samples, probes, strict=True)]
+        answers = self._classified(samples, durations)
+        chunk = Chunk(rows, np.zeros(len(samples), PLAN))
+        deferred = []
+        for place, (sample, probe, duration_s) in enumerate(zip(samples, probes, durations, strict=True)):
+            answer = answers[sample.question, _kind(duration_s)]
+            chunk.plans[place] = self._plan(sample, probe, duration_s, answer)
+            chunk.baseline_tokens += self._baseline.budget(video_frames=probe.num_frames).visual_tokens
+            chunk.truncated += len(sample.question.strip()) > MAX_QUERY_CHARS
+            if duration_s is None:
+                deferred.append(self._deferred(sample, [answers[sample.question, kind] for kind in LENGTH_CLASSES]))
+            if probe.error:
+                chunk.unreadable.append([sample.video, probe.error])
+        chunk.deferred = np.array(deferred, DEFERRED)
+        return chunk
+
+    def _classified(
+        self, samples: Sequence[Sample], durations: Sequence[float | None]
+    ) -> dict[tuple[str, str | None], TaskDistribution]:
+        """The Inductor's answer by question and length class, each asked once: data ask the same of many videos."""
+        asked: dict[tuple[str, str | None], None] = {}
+        for sample, duration_s in zip(samples, durations, strict=True):
+            kinds = (_kind(duration_s), *(LENGTH_CLASSES if duration_s is None else ()))
+            asked.update(dict.fromkeys((sample.question, kind) for kind in kinds))
+        questions = [question for question, _ in asked]
+        seconds = [_CLASS_DURATIONS_S[kind] if kind else None for _, kind in asked]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", QueryTruncatedWarning)  # counted in the report
+                found = self._inductor.classify_batch(questions, seconds, batch_size=self._batch_size)
+        except InputError:
+            for sample in samples:
+                try:
+                    prepare_query(sample.question)
+                except InputError as error:
+                    raise InputError(f"{sample.where}: {error}") from error
+            raise
+        return dict(zip(asked, found, strict=True))
+
+    def _plan(
+        self, sample: Sample, probe: Probe, duration_s: float | None, answer: TaskDistribution
+    ) -> tuple[Any, ...]:
+        budget = self._policy.budget(answer, duration_s, video_frames=probe.num_frames)
+        known = PROBED if probe.duration_s else GIVEN
+        flags = UNKNOWN if duration_s is None else known
+        flags |= (UNREADABLE if probe.error else 0) | (FALLBACK if budget.fallback else 0)
+        values = {
+            "key": sample.key.key,
+            "check": sample.key.check,
+            "row": sample.row,
+            "duration": np.nan if duration_s is None else duration_s,
+            "frames": budget.num_frames,
+            "confidence": budget.confidence,
+            "stride": budget.pool_stride,
+            "task": answer.task.index,
+            "extension": self._place(answer),
+            "flags": flags,
+        }
+        return tuple(values[name] for name in PLAN.names or ())
+
+    def _deferred(self, sample: Sample, answers: Sequence[TaskDistribution]) -> tuple[Any, ...]:
+        values = {
+            "key": sample.key.key,
+            "probabilities": [a.probabilities for a in answers],
+            "extension_probability": [a.extension.probability if a.extension else 0.0 for a in answers],
+            "extension": [self._place(a) for a in answers],
+        }
+        return tuple(values[name] for name in DEFERRED.names or ())
+
+    def _place(self, answer: TaskDistribution) -> int:
+        return 0 if answer.extension is None else 1 + self._labels.index(answer.extension.label)
+
+
+def check_range(policy: BudgetPolicy) -> None:
+    """Refuse a policy whose budgets a plan has no room for.
+
+    Raises:
+        ConfigError: with the field.
+    """
+    strides = {s for group in policy.groups.values() for s in group.strides}
+    for name, value, most in (("max_frames", policy.max_frames, 65535), ("strides", max(strides), 255)):
+        if value > most:
+            raise ConfigError(f"budget policy, {name}: {value} is more than plans hold, {most}")
+
+
+def merged(chunks: Sequence[Chunk]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Plans and deferred answers of all chunks by ascending key, a sample that comes twice once.
+
+    Raises:
+        Collision: rows share a key that may not.
+    """
+    plans = np.concatenate([chunk.plans for chunk in chunks] or [np.empty(0, PLAN)])
+    deferred = np.concatenate([chunk.deferred for chunk in chunks] or [np.empty(0, DEFERRED)])
+    # Of a sample that comes twice, the row that knows the duration comes first and is kept.
+    plans = plans[np.lexsort((plans["row"], plans["flags"] & UNKNOWN, plans["key"]))]
+    same = np.flatnonzero(plans["key"][1:] == plans["key"][:-1])
+    for at in same:
+        first, second = plans[at], plans[at + 1]
+        if first["check"] != second["check"]:
+            raise CollisionError(
+                "have one key though they differ in id, video or question: give one another id", first, second
+            )
+        if not second["flags"] & UNKNOWN and first["duration"] != second["duration"]:
+            raise CollisionError(
+                f"are one sample with durations {first['duration']:g} s and {second['duration']:g} s: correct one, or "
+                "give --video-folder, so that the video decides",
+                first,
+                second,
+            )
+    plans = np.delete(plans, same + 1)
+    deferred = deferred[np.unique(deferred["key"], return_index=True)[1]]
+    return plans, deferred[np.isin(deferred["key"], plans["key"][(plans["flags"] & UNKNOWN) > 0])]
+
+
+class CollisionError(InputError):
+    """Two rows that cannot both be planned; ``rows`` are their places in the data."""
+
+    def __init__(self, reason: str, first: Any, second: Any) -> None:
+        super().__init__(reason)
+        self.rows = sorted((int(first["row"]), int(second["row"])))
+
+
+def _kind(duration_s: float | None) -> str | None:
+    return None if duration_s is None else length_class(duration_s)
