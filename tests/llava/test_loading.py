@@ -86,7 +86,8 @@ with torch.no_grad():
                 image_sizes=[(384, 384)]).logits
 torch.save(out, {str(tmp_path / "logits.pt")!r})
 """
-    environment = tiny.environment(host, tmp_path / "empty_hub")
+    # The same arithmetic as in this process: without what quickens bfloat16 where the tests train.
+    environment = tiny.environment(host, tmp_path / "empty_hub", PYTHONPATH=str(host))
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert torch.equal(torch.load(tmp_path / "logits.pt", weights_only=True), expected)
