@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +74,7 @@ def render(results: dict[str, dict[str, object]], cells: list[str]) -> str:
         "Written by `scripts/host_matrix.py`. Every cell is one process on a CPU, with a model of two layers and an "
         "encoder of SigLIP's width; the training cells run the host's own `llava/train/train_mem.py`, unmodified.",
         "",
-        "A number in brackets is a failure, explained below its table; `–` was not run.",
+        f"A number in brackets is a failure, explained below its table; `–` was not run. {_days(results)}".rstrip(),
     ]
     for way in (WITH, WITHOUT):
         rows = [r for r in results.values() if r["way"] == way]
@@ -93,6 +94,14 @@ def render(results: dict[str, dict[str, object]], cells: list[str]) -> str:
     out += ["", "## Environments", ""]
     out += [f"- {p}" for p in sorted({str(r["packages"]) for r in results.values()}, key=_by_version)]
     return "\n".join(out) + "\n"
+
+
+def _days(results: dict[str, dict[str, object]]) -> str:
+    """When the cells were run, in a sentence."""
+    days = sorted({str(row["day"]) for row in results.values()})
+    if not days:
+        return ""
+    return f"Cells were run on {days[0]}." if len(days) == 1 else f"Cells were run from {days[0]} to {days[-1]}."
 
 
 def _by_version(packages: str) -> list[int]:
@@ -140,6 +149,7 @@ def main() -> int:
                     if key in results and not given.again:
                         continue
                     row = {"host": commit, "packages": packages, "cell": cell, "way": way}
+                    row["day"] = date.today().isoformat()
                     outcome = run_cell(host, python, cell, Path(folder), not given.without_plugin, given.timeout_s)
                     results[key] = {**row, **outcome}
                     print(f"{commit} · {packages.split(',')[0]} · {cell} · {outcome['error'] or 'ok'}", flush=True)

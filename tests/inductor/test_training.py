@@ -230,7 +230,12 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
     tokenizer.save(str(base / "tokenizer.json"))
     queries.write_text("\n".join(json.dumps({"question": f"why {i}", "label": 7, "dataset": "t"}) for i in range(40)))
     sources = sorted({row.dataset for row in written_queries()})
+    (out / "runs").mkdir(parents=True)
+    (out / "runs" / "settings.txt").write_text("another run")
     command = ["inductor", "train", "--embedded", "--base", base, "--out", out, "--data", queries]
+    refused = subprocess.run([*TAM, *map(str, command)], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "left of a run with other settings: another run" in refused.stderr
+    (out / "runs" / "settings.txt").unlink()
     command += ["--leave-out", *sources[1:], "--grammar-per-label", 24]
     numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3"]
     done = subprocess.run([*TAM, *map(str, command), *numbers], capture_output=True, text=True, check=False)
