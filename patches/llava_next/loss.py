@@ -36,7 +36,7 @@ def with_router_losses(original: Callable) -> Callable:
         with collect_routing(parts) as routing:
             output = original(self, *args, **kwargs)
         sees = given.get("images") is not None and not _is_text_only(given.get("modalities"))
-        return _add(self, output, routing if sees else None)
+        return _add(self, output, routing, sees=sees)
 
     return forward
 
@@ -52,14 +52,15 @@ def _is_text_only(modalities: Any) -> bool:
     return modalities is not None and all(m == "text" for m in host_modalities(modalities))
 
 
-def _add(model: Any, output: Any, routing: RoutingCollector | None) -> Any:
+def _add(model: Any, output: Any, routing: RoutingCollector, *, sees: bool) -> Any:
     loss = output[0]
-    meter = _meter(model)
-    if routing is None or not any(routing.records):
-        meter.add(loss, None)
+    sees = sees and any(routing.records)
+    _meter(model).add(loss, routing if sees else None)
+    if not any(routing.records):
         return output
-    meter.add(loss, routing)
-    total = loss + routing.aux_loss(tam_config_of(model).moe).to(loss)
+    # The black picture of a row of text trains no router, yet its losses stay in the graph: gradients must arrive in
+    # the order of the other ranks.
+    total = loss + (1.0 if sees else 0.0) * routing.aux_loss(tam_config_of(model).moe).to(loss)
     if isinstance(output, tuple):
         return (total, *output[1:])
     output.loss = total

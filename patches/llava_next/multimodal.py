@@ -17,6 +17,7 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next.modality import VideoModality
+from tam_plugin.vision.gradients import with_zero_gradients
 from tam_plugin.vision.projector import ResolutionProjectors
 from tam_plugin.vision.tokens import frames_to_tokens
 
@@ -123,17 +124,13 @@ def encode_batch(model: Any, frames: torch.Tensor, parts: Sequence[Part]) -> lis
     projectors: ResolutionProjectors = model.get_model().mm_projector
     used = [i for i, part in enumerate(parts) if not part.is_blank] or list(range(len(parts)))
     features = model.get_vision_tower()(_select(frames, parts, used))
-    held = [parts[i] for i in used]
-    videos = [i for i in used if parts[i].stride is not None]
-    images = [i for i in used if parts[i].stride is None]
-    tokens: dict[int, torch.Tensor] = {}
-    if videos:
-        counts, strides = [parts[i].num_frames for i in videos], [parts[i].stride or HOST_STRIDE for i in videos]
-        chosen = _select(features, held, [used.index(i) for i in videos])
-        tokens.update(zip(videos, frames_to_tokens(chosen, counts, strides, projectors), strict=True))
-    if images:
-        chosen = projectors(_select(features, held, [used.index(i) for i in images]))
-        tokens.update(zip(images, chosen.split([parts[i].num_frames for i in images]), strict=True))
+    counts = [parts[i].num_frames for i in used]
+    encoded = frames_to_tokens(features, counts, [parts[i].stride for i in used], projectors)
+    # Text alone has no newline; reading it here, on every rank, lets ZeRO-3 gather it.
+    newline = getattr(model.get_model(), "image_newline", None)
+    if model.training and newline is not None:
+        encoded[0] = with_zero_gradients(encoded[0], [newline])
+    tokens = dict(zip(used, encoded, strict=True))
     blank = next(iter(tokens.values()))[:1, :1]
     return [tokens[i] if i in tokens else blank.expand(part.num_frames, 1, -1) for i, part in enumerate(parts)]
 

@@ -22,6 +22,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 from tam_plugin.errors import InputError
 from tam_plugin.patches.onevision.batching import assign_videos, place_features, split_videos
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
+from tam_plugin.patches.onevision.unused import never_used
 from tam_plugin.patches.onevision.weights import key_mapping, load_weights
 from tam_plugin.vision import (
     ResolutionProjectors,
@@ -29,6 +30,7 @@ from tam_plugin.vision import (
     frames_to_tokens,
     upcycle_vision_encoder,
     use_non_reentrant_checkpointing,
+    with_zero_gradients,
 )
 
 FRAMES_PER_CHUNK = 32
@@ -86,6 +88,7 @@ class TamOnevisionModel(LlavaOnevisionModel):
         Raises:
             InputError: counts that do not add up, or placeholders that do not match them.
         """
+        _ = self.image_newline  # read before anything else on every rank, so that ZeRO-3 gathers it in step
         if pixel_values is not None or pixel_values_videos is not None:
             if input_ids is None:
                 raise InputError("images and videos need input_ids: their placeholders are found by token id")
@@ -99,6 +102,15 @@ class TamOnevisionModel(LlavaOnevisionModel):
                 videos = self.get_video_tokens(pixel_values_videos, video_num_frames, video_pool_strides)
                 inputs_embeds = place_features(inputs_embeds, input_ids == self.config.video_token_id, videos, "video")
             input_ids = None
+        if self.training and torch.is_grad_enabled():
+            # Data parallelism waits for every gradient, and ZeRO-2 wants them in the same order on every rank: what
+            # no batch uses gets zeros, and text alone sees one blank frame, of which nothing is used.
+            if inputs_embeds is None:
+                input_ids, inputs_embeds = None, self.get_input_embeddings()(input_ids)
+            unused: list[torch.Tensor] = never_used(self)
+            if pixel_values is None and pixel_values_videos is None:
+                unused.append(self._blank_tokens())
+            inputs_embeds = with_zero_gradients(inputs_embeds, unused)
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
     def get_video_tokens(
@@ -113,6 +125,12 @@ class TamOnevisionModel(LlavaOnevisionModel):
         newline = self.image_newline[None]
         videos = frames_to_tokens(features, counts, strides, self.multi_modal_projector)
         return torch.cat([part for video in videos for part in (video.flatten(0, 1), newline.to(video))])
+
+    def _blank_tokens(self) -> torch.Tensor:
+        """Tokens of one blank frame at the coarsest stride."""
+        side, tower = self.config.vision_config.image_size, self.vision_tower
+        blank = torch.zeros(1, 3, side, side, device=tower.device, dtype=tower.dtype)
+        return self.get_video_tokens(blank, None, torch.tensor([self.config.tam_config.projector.strides[-1]]))
 
     def _encode(self, frames: torch.Tensor) -> torch.Tensor:
         """``[ΣT, 3, S, S]`` → ``[ΣT, P, D]`` as the host selects it."""
@@ -187,11 +205,15 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
         )
         if not (self.training and labels is not None):
             return TamCausalLMOutputWithPast(**super().forward(**kwargs))
+        seen = pixel_values is not None or pixel_values_videos is not None
         with collect_routing(self.model) as routing:
             output = TamCausalLMOutputWithPast(**super().forward(**kwargs))
+        # The blank frame of text alone trains no router, yet its losses stay in the graph: the order in which
+        # gradients arrive must be that of every other rank.
+        weight = 1.0 if seen else 0.0
         output.lm_loss = output.loss
-        output.balance_loss, output.z_loss = routing.balance_loss, routing.z_loss
-        output.loss = output.loss + routing.aux_loss(self.config.tam_config.moe).to(output.loss)
+        output.balance_loss, output.z_loss = weight * routing.balance_loss, weight * routing.z_loss
+        output.loss = output.loss + weight * routing.aux_loss(self.config.tam_config.moe).to(output.loss)
         return output
 
     def prepare_inputs_for_generation(self, input_ids, pixel_values_videos=None, **kwargs):

@@ -10,7 +10,7 @@ from torch import nn
 
 from tam_plugin.config import MoeConfig, ProjectorConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.vision.gradients import with_zero_gradients
+from tam_plugin.vision.gradients import project_in_step
 from tam_plugin.vision.moe_mlp import MoeMlp
 
 
@@ -70,40 +70,36 @@ class ResolutionProjectors(nn.Module):
             stride = {strides[0]: strides[-1], strides[-1]: strides[0]}.get(stride, stride)
         return f"stride_{stride}"
 
-    def project(self, groups: Sequence[tuple[str, torch.Tensor]]) -> list[torch.Tensor]:
-        """Project groups of tokens, each with one call of its child.
+    def forward(
+        self,
+        *tokens: torch.Tensor,
+        strides: int | Sequence[int] | None = None,
+        children: Sequence[str] | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Project in place of the dense projector; frames of one stride share one call.
 
-        In training, children that no group took get zero gradients, so every rank has the same set.
-
-        Args:
-            groups: pairs of a child's name (:meth:`select`) and tokens ``[..., D]``.
-
-        Returns:
-            ``[..., D_llm]`` for each group, in order.
-        """
-        outputs = [self.get_submodule(name)(tokens) for name, tokens in groups]
-        if self.training and outputs:
-            used = {name for name, _ in groups}
-            unused = [p for name, child in self.named_children() if name not in used for p in child.parameters()]
-            outputs[0] = with_zero_gradients(outputs[0], unused)
-        return outputs
-
-    def forward(self, features: torch.Tensor, strides: int | Sequence[int] | None = None) -> torch.Tensor:
-        """Project frames in place of the dense projector; frames of one stride share one call.
+        In training, children that nothing took get zero gradients, so every rank has the same set, and all arrive in
+        one order. A model calls this once a forward, with tensors as arguments: under ZeRO-3 the projectors are
+        gathered and reduced together (a leaf module), by all ranks at once.
 
         Args:
-            features: ``[T, P, D]`` (any leading shape if ``strides`` is one number or None).
+            tokens: ``[T, P, D]`` (any leading shape if ``strides`` is one number or None); with ``children``,
+                several ``[..., D]``.
             strides: one for all, one per frame, or None for images (``config.image_stride``).
+            children: the child that each of ``tokens`` takes (:meth:`select`), in place of ``strides``.
 
         Returns:
-            ``[T, P, D_llm]``, frames in their order.
+            ``[T, P, D_llm]``, frames in their order; with ``children`` ``[..., D_llm]`` each.
 
         Raises:
             InputError: another number of strides than frames, or an unknown stride.
         """
+        if children is not None:
+            return self._project(list(zip(children, tokens, strict=True)))
+        (features,) = tokens
         if strides is None or isinstance(strides, int):
             stride = self.config.image_stride if strides is None else strides
-            return self.project([(self.select(stride), features)])[0]
+            return self._project([(self.select(stride), features)])[0]
         if len(strides) != features.shape[0]:
             raise InputError(f"{len(strides)} strides for {features.shape[0]} frames: expected one per frame")
         frames_by_child: dict[str, list[int]] = {}
@@ -112,11 +108,17 @@ class ResolutionProjectors(nn.Module):
             frames_by_child.setdefault(child_by_stride[stride], []).append(frame)
         if len(frames_by_child) <= 1:
             name = next(iter(frames_by_child), None) or self.select(self.config.image_stride)
-            return self.project([(name, features)])[0]
+            return self._project([(name, features)])[0]
         order = torch.tensor([frame for frames in frames_by_child.values() for frame in frames], device=features.device)
         parts = features.index_select(0, order).split([len(frames) for frames in frames_by_child.values()])
-        outputs = self.project(list(zip(frames_by_child, parts, strict=True)))
+        outputs = self._project(list(zip(frames_by_child, parts, strict=True)))
         return torch.cat(outputs).index_select(0, order.argsort())
+
+    def _project(self, groups: Sequence[tuple[str, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
+        """Each group by one call of its child."""
+        if self.training:
+            return project_in_step(self, groups)
+        return tuple(self.get_submodule(name)(tokens) for name, tokens in groups)
 
 
 def _two_layer_parts(dense: nn.Module) -> tuple[nn.Linear, nn.Module, nn.Linear]:

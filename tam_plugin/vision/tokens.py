@@ -10,11 +10,14 @@ from tam_plugin.errors import InputError
 from tam_plugin.vision.pooling import pool_tokens
 from tam_plugin.vision.projector import ResolutionProjectors
 
+UNPOOLED = 1
+"""The stride at which pooling leaves a frame as it is."""
+
 
 def frames_to_tokens(
     features: torch.Tensor,
     frames_per_video: Sequence[int],
-    strides: Sequence[int],
+    strides: Sequence[int | None],
     projectors: ResolutionProjectors,
 ) -> list[torch.Tensor]:
     """Pool and project the frames of several videos, each by its own stride.
@@ -25,11 +28,12 @@ def frames_to_tokens(
     Args:
         features: ``[sum of frames, G*G, D]``, the videos' frames one after another.
         frames_per_video: frames of each video, T_i.
-        strides: pooling stride of each video, s_i.
+        strides: pooling stride of each video, s_i; None for a still image, which takes the projector of
+            ``projectors.config.image_stride`` and is not pooled.
         projectors: one per stride.
 
     Returns:
-        For each video ``[T_i, h_i*h_i, D_llm]``, in order.
+        For each video ``[T_i, h_i*h_i, D_llm]``, in order; h_i is G for an image.
 
     Raises:
         InputError: counts that do not match the features, or an unknown stride.
@@ -44,14 +48,15 @@ def frames_to_tokens(
     config = projectors.config
     groups: dict[tuple[str, int], list[int]] = {}
     for video, stride in enumerate(strides):
-        groups.setdefault((projectors.select(stride), stride), []).append(video)
+        child = projectors.select(config.image_stride if stride is None else stride)
+        groups.setdefault((child, stride or UNPOOLED), []).append(video)
 
     videos = features.split(list(frames_per_video)) if frames_per_video else ()
     inputs = [videos[m[0]] if len(m) == 1 else torch.cat([videos[v] for v in m]) for m in groups.values()]
     pool_first = config.pool_order == "before_projector"
     if pool_first:
         inputs = [pool_tokens(x, s, config.pool_mode) for x, (_, s) in zip(inputs, groups, strict=True)]
-    outputs = projectors.project([(name, x) for x, (name, _) in zip(inputs, groups, strict=True)])
+    outputs = projectors(*inputs, children=[name for name, _ in groups]) if inputs else ()
     if not pool_first:
         outputs = [pool_tokens(x, s, config.pool_mode) for x, (_, s) in zip(outputs, groups, strict=True)]
 

@@ -44,7 +44,7 @@ def features(num_frames: int) -> torch.Tensor:
 def test_right_after_copying_every_gate_equals_the_dense_projector(gate):
     x = features(4)
     module = projectors(gate, distinct=False)
-    torch.testing.assert_close(module(x, [1, 2, 3, 4]), dense_projector()(x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(module(x, strides=[1, 2, 3, 4]), dense_projector()(x), atol=1e-5, rtol=0)
     torch.testing.assert_close(module(x), dense_projector()(x), atol=1e-5, rtol=0)
 
 
@@ -59,7 +59,7 @@ def test_each_frame_takes_the_projector_of_its_stride(gate, expected):
     module = projectors(gate)
     x = features(6)
     strides = [3, 1, 4, 3, 2, 1]
-    found = module(x, strides)
+    found = module(x, strides=strides)
     for frame, stride in enumerate(strides):
         child = module.get_submodule(f"stride_{expected[stride - 1]}")
         torch.testing.assert_close(found[frame], child(x[frame]), atol=1e-6, rtol=0)
@@ -69,7 +69,7 @@ def test_images_take_the_image_stride_and_one_number_serves_any_shape():
     module = projectors(image_stride=2)
     x = features(3)
     torch.testing.assert_close(module(x), module.stride_2(x))
-    torch.testing.assert_close(module(x[0], 3), module.stride_3(x[0]))
+    torch.testing.assert_close(module(x[0], strides=3), module.stride_3(x[0]))
 
 
 def test_random_gate_takes_every_projector_and_repeats_with_the_seed():
@@ -90,7 +90,7 @@ def test_every_projector_has_a_gradient_and_the_unselected_a_zero(gate, strides)
     torch.manual_seed(1)
     names = {module.select(s) for s in dict.fromkeys(strides)}
     torch.manual_seed(1)
-    module(x, strides).sum().backward()
+    module(x, strides=strides).sum().backward()
     for name, child in module.named_children():
         sums = [p.grad.abs().sum().item() for p in child.parameters()]
         assert all(s > 0 for s in sums) if name in names else sums == [0] * 4, name
@@ -101,7 +101,7 @@ def _ddp_rank(rank: int, store: str, results) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     module = DistributedDataParallel(projectors().train())
     for strides in ([1, 2], [4, 4]) if rank else ([3, 3], [1, 1]):
-        module(features(2), strides).sum().backward()
+        module(features(2), strides=strides).sum().backward()
     results[rank] = [p.grad.tolist() for p in module.parameters()]
     dist.destroy_process_group()
 
@@ -114,7 +114,7 @@ def test_ranks_that_use_different_projectors_stay_in_step_under_ddp(tmp_path):
         first, second = results[0], results[1]
     alone = projectors().train()
     for strides in ([1, 2], [4, 4], [3, 3], [1, 1]):
-        (alone(features(2), strides).sum() / 2).backward()
+        (alone(features(2), strides=strides).sum() / 2).backward()
     assert first == second
     for mine, parameter in zip(first, alone.parameters(), strict=True):
         torch.testing.assert_close(torch.tensor(mine), parameter.grad, atol=1e-4, rtol=1e-4)
@@ -123,7 +123,7 @@ def test_ranks_that_use_different_projectors_stay_in_step_under_ddp(tmp_path):
 def test_nan_in_an_unselected_projector_stays_there():
     module = projectors().train()
     nn.init.constant_(module.stride_4[0].weight, float("nan"))
-    out = module(features(2), 1)
+    out = module(features(2), strides=1)
     out.sum().backward()
     assert torch.isfinite(out).all()
     assert module.stride_4[0].weight.grad.abs().sum() == 0
@@ -138,7 +138,7 @@ def test_zero_gradients_skip_frozen_parameters_and_evaluation():
     with torch.no_grad():
         assert with_zero_gradients(x, [live]) is x
     module = projectors().eval()
-    module(features(1), 1).sum().backward()
+    module(features(1), strides=1).sum().backward()
     assert module.stride_2[0].weight.grad is None
 
 
@@ -148,7 +148,7 @@ def test_soft_gate_mixes_two_layer_projectors_and_reports_losses():
     assert module.soft.experts.fc1.weight.shape == (8, LLM_WIDTH, WIDTH)
     assert module.soft.experts.backend_in_use == "reference"
     with collect_routing(module) as routing:
-        out = module(features(3), [1, 2, 1])
+        out = module(features(3), strides=[1, 2, 1])
     (out.sum() + routing.aux_loss(MoeConfig())).backward()
     assert routing.balance_loss.item() > 0
     assert module.soft.gate.weight.grad.abs().sum() > 0
@@ -166,7 +166,7 @@ def test_soft_gate_takes_an_onevision_projector():
 
     dense = Projector()
     module = ResolutionProjectors(dense, ProjectorConfig(gate="soft"))
-    torch.testing.assert_close(module(features(2), 2), dense(features(2)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(module(features(2), strides=2), dense(features(2)), atol=1e-5, rtol=0)
     with pytest.raises(ConfigError, match="the projector holds Linear; expected a linear layer"):
         ResolutionProjectors(nn.Linear(2, 2), ProjectorConfig(gate="soft"))
 
@@ -214,15 +214,15 @@ def test_gradients_reach_features_through_tokens():
 def test_empty_batch_and_bad_counts():
     module = projectors()
     assert frames_to_tokens(features(0), [], [], module) == []
-    assert module(features(0), []).shape == (0, SIDE * SIDE, LLM_WIDTH)
+    assert module(features(0), strides=[]).shape == (0, SIDE * SIDE, LLM_WIDTH)
     with pytest.raises(InputError, match="2 strides for 1 videos"):
         frames_to_tokens(features(2), [2], [1, 2], module)
     with pytest.raises(InputError, match=r"frames_per_video \[3\] for features of 2 frames"):
         frames_to_tokens(features(2), [3], [1], module)
     with pytest.raises(InputError, match="pool stride 7: this model has projectors for 1, 2, 3, 4"):
-        module(features(2), [1, 7])
+        module(features(2), strides=[1, 7])
     with pytest.raises(InputError, match="1 strides for 2 frames"):
-        module(features(2), [1])
+        module(features(2), strides=[1])
 
 
 def test_the_dense_projector_is_not_shared():

@@ -1,0 +1,65 @@
+"""ZeRO-3: which modules are gathered as one, so that every rank gathers the same at the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tam_plugin.vision import MoeMlp, ResolutionProjectors
+
+
+def partitioned(model: nn.Module) -> bool:
+    """Whether ZeRO-3 holds this model's parameters in parts."""
+    return any(hasattr(p, "ds_id") for p in model.parameters())
+
+
+def set_leaf_modules(model: nn.Module) -> list[nn.Module]:
+    """Mark mixtures and projectors as leaf modules of ZeRO-3; call it before ``deepspeed.initialize``.
+
+    The stacked weights of a mixture are read by their parent, and ranks whose videos differ in stride take different
+    projectors: gathered child by child, ranks would wait for each other forever.
+
+    Returns:
+        The modules that were marked.
+
+    Raises:
+        ImportError: DeepSpeed is not there.
+    """
+    import deepspeed
+
+    for module in model.modules():
+        if isinstance(module, (MoeMlp, ResolutionProjectors)):
+            module.register_forward_pre_hook(_with_gradient)
+    classes = [c for c in (MoeMlp, ResolutionProjectors) if any(isinstance(m, c) for m in model.modules())]
+    return deepspeed.utils.set_z3_leaf_modules(model, classes) if classes else []
+
+
+def _with_gradient(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Let an input need a gradient: DeepSpeed reduces a leaf module's gradients when those of its inputs are known.
+
+    Behind frozen layers no input needs one, and they would be reduced before they are there.
+    """
+    tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
+    if not (module.training and torch.is_grad_enabled()) or any(x.requires_grad for x in tensors):
+        return inputs
+    return tuple(x.detach().requires_grad_() if x is tensors[0] else x for x in inputs)
+
+
+def zero_stage(deepspeed_config: Any) -> int | None:
+    """The stage that a Trainer's ``args.deepspeed`` asks for; None without DeepSpeed.
+
+    Args:
+        deepspeed_config: a file's name, a mapping, or None.
+    """
+    if deepspeed_config is None:
+        return None
+    if isinstance(deepspeed_config, dict):
+        values = deepspeed_config
+    else:
+        import json
+        from pathlib import Path
+
+        values = json.loads(Path(deepspeed_config).read_text(encoding="utf-8"))
+    return int(values.get("zero_optimization", {}).get("stage", 0))
