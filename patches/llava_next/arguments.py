@@ -89,6 +89,13 @@ class TamArguments:
         "Tell the model the video's duration and the times of its frames. Default: True."
     )
     tam_task_instruction: bool | None = _argument("Tell the model the task type in words. Default: False.")
+    tam_tunable_parts: str | None = _argument(
+        "Parts of the visual side that train: none, or some of gates, experts, tower, projectors, newline, separated "
+        "by commas. Default: what --mm_tunable_parts says."
+    )
+    tam_lora_tower: bool | None = _argument(
+        "With --lora_enable: let LoRA reach the attention of the vision tower too. Default: False."
+    )
     tam_plans: str | None = _argument(
         "Folder that tam plan-data wrote: frames and stride are looked up there, and no Inductor is loaded."
     )
@@ -103,6 +110,10 @@ class TamArguments:
                 f"--tam_max_bad_samples {self.tam_max_bad_samples}: expected a share from 0 to 1, such as "
                 f"{DEFAULT_MAX_BAD_SAMPLES}"
             )
+        if self.tam_tunable_parts is not None:
+            from tam_plugin.patches.llava_next.trainable import parse_parts
+
+            parse_parts(self.tam_tunable_parts)
         if self.tam_plans is not None:
             try:
                 read_header(self.tam_plans)

@@ -32,10 +32,13 @@ def _know_tam(original: Callable) -> Callable:
     @functools.wraps(original)
     def build_vision_tower(vision_tower_cfg: Any, **kwargs: Any) -> Any:
         from tam_plugin.patches.llava_next.tower import TamVisionTower
+        from tam_plugin.training.zero3 import build_whole
 
         if hasattr(vision_tower_cfg, "mm_vision_tower"):
             config = stored_config(vision_tower_cfg)
-            return original(vision_tower_cfg, **kwargs) if config is None else TamVisionTower(config)
+            if config is None:
+                return original(vision_tower_cfg, **kwargs)
+            return build_whole(lambda: TamVisionTower(config))
         if getattr(vision_tower_cfg, "vision_tower", None) != VISION_TOWER:
             return original(vision_tower_cfg, **kwargs)
         from tam_plugin.patches.llava_next.pretrained import tower_from_siglip
@@ -49,11 +52,13 @@ def _know_tam(original: Callable) -> Callable:
 def _one_per_stride(original: Callable) -> Callable:
     @functools.wraps(original)
     def build_vision_projector(config: Any, *args: Any, **kwargs: Any) -> Any:
+        from tam_plugin.training.zero3 import build_whole
         from tam_plugin.vision.projector import ResolutionProjectors
 
-        dense = original(config, *args, **kwargs)
         tam = stored_config(config)
-        return dense if tam is None else ResolutionProjectors(dense, tam.projector, tam.moe)
+        if tam is None:
+            return original(config, *args, **kwargs)
+        return build_whole(lambda: ResolutionProjectors(original(config, *args, **kwargs), tam.projector, tam.moe))
 
     return build_vision_projector
 

@@ -11,6 +11,8 @@ from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
 from tam_plugin.patches.llava_next.dataset import TamDataset
 from tam_plugin.patches.llava_next.model_config import newline_position, tam_config_of
 from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder
+from tam_plugin.patches.llava_next.trainable import arrange
+from tam_plugin.training.zero3 import ZERO_3, set_leaf_modules, zero_stage
 
 _HOSTS = ("_get_item", "list_data_dict", "data_args", "tokenizer")
 
@@ -59,7 +61,14 @@ def tam_dataset(
 
 
 def prepare_trainer(trainer: Any) -> None:
-    """Give the Trainer of a TAM model its dataset, and the model's configuration what it is told of videos."""
+    """Give the Trainer of a TAM model its dataset, and the model's configuration what it is told of videos.
+
+    Raises:
+        ConfigError: see :func:`tam_dataset` and :func:`tam_plugin.patches.llava_next.trainable.arrange`.
+    """
+    arrange(trainer)
+    if zero_stage(trainer.args.deepspeed) == ZERO_3:
+        set_leaf_modules(trainer.model)
     if not is_host_dataset(trainer.train_dataset):
         return
     model = trainer.model

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from tam_plugin.checkpoint.journal import read_journal
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.plan import Change, to_mixture
 from tam_plugin.checkpoint.plan_dense import DenseChoice, to_dense
-from tam_plugin.checkpoint.source import Source
+from tam_plugin.checkpoint.plan_merge import Parts, to_merged
+from tam_plugin.checkpoint.source import Source, identity
 from tam_plugin.checkpoint.target import Options, execute, files_of, resolve_transfer
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 
-__all__ = ["Options", "Summary", "densify", "upcycle"]
+__all__ = ["Options", "Summary", "densify", "merge", "upcycle"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def upcycle(
     change = to_mixture(source, layout, tam, seed)
     layout.check(change.shapes(source), tam)
     settings = {"to": "mixture", "tam": tam.to_dict(), "seed": seed}
-    return _convert(source, Path(target), layout, change, layout.tam_config(tam), settings, options or Options())
+    header = {"settings": settings, "dense": layout.remembered()}
+    return _convert(source, Path(target), change, layout.tam_config(tam), header, options or Options(), layout.notes)
 
 
 def densify(
@@ -116,30 +119,53 @@ def densify(
     journal = read_journal(source.folder)
     config = layout.dense_config(journal[0].get("dense") if journal else None, vision_tower)
     settings = {"to": "dense", "expert": choice.expert, "stride": choice.stride, "vision_tower": vision_tower}
-    return _convert(source, Path(target), layout, change, config, settings, options or Options())
+    header = {"settings": settings, "dense": None}
+    return _convert(source, Path(target), change, config, header, options or Options(), layout.notes)
+
+
+def merge(base: Source, target: str | Path, parts: Parts, *, options: Options | None = None) -> Summary:
+    """Make a whole checkpoint of a run that saved LoRA or its projector only, and of the base that it started from.
+
+    Args:
+        base: the checkpoint that the run started from.
+        target: folder of the whole one.
+        parts: what the run left.
+        options: how to write.
+
+    Raises:
+        ConfigError: the parts do not fit the base.
+        InputError: the target cannot be used, or the disk is too full.
+    """
+    _check_places(parts.folder, Path(target), "run")
+    _check_places(base.folder, Path(target), "base")
+    change = to_merged(base, parts)
+    header = {
+        "settings": {"to": "merged"},
+        "adapter": identity([*(shard.path for shard in parts.shards), *parts.configs]),
+        "dense": parts.remembered,
+    }
+    base = replace(base, others=parts.others)
+    return _convert(base, Path(target), change, parts.config, header, options or Options(), parts.notes)
 
 
 def _convert(
     source: Source,
     target: Path,
-    layout: Layout,
     change: Change,
     config: dict[str, Any],
-    settings: dict[str, Any],
+    header: dict[str, Any],
     options: Options,
+    notes: Iterable[str],
 ) -> Summary:
     begun = time.monotonic()
-    _check_places(source.folder, target)
+    _check_places(source.folder, target, "source")
     files = files_of(source, change, options.max_shard_bytes)
     transfer = resolve_transfer(options.transfer, source, target, files)
-    header = {
-        "settings": {**settings, "transfer": transfer, "max_shard_bytes": options.max_shard_bytes},
-        "source": source.identity(),
-        "dense": layout.remembered() if layout.tam is None else None,
-    }
+    settings = {**header["settings"], "transfer": transfer, "max_shard_bytes": options.max_shard_bytes}
+    header = {**header, "settings": settings, "source": source.identity()}
     resumed, traffic = execute(source, target, files, config, header, transfer, options)
     whole = sum(file.whole is not None for file in files)
-    notes = list(layout.notes)
+    notes = list(notes)
     if source.left_out:
         notes.append(f"left behind: {', '.join(source.left_out)}")
     if transfer == "link" and whole:
@@ -159,16 +185,16 @@ def _convert(
     )
 
 
-def _check_places(source: Path, target: Path) -> None:
+def _check_places(source: Path, target: Path, what: str) -> None:
     if not target.name and not str(target).strip("./"):
         raise InputError(f"DST {str(target)!r}: expected the name of a folder for the new checkpoint")
     first, second = (Path(os.path.realpath(path)) for path in (source, target))
     if first == second:
-        raise InputError(f"DST {str(target)!r} is the source itself: name another folder")
+        raise InputError(f"DST {str(target)!r} is the {what} itself: name another folder")
     if first in second.parents:
-        raise InputError(f"DST {str(target)!r} lies inside the source {str(source)!r}: name a folder beside it")
+        raise InputError(f"DST {str(target)!r} lies inside the {what} {str(source)!r}: name a folder beside it")
     if second in first.parents:
-        raise InputError(f"DST {str(target)!r} contains the source {str(source)!r}: name a folder beside it")
+        raise InputError(f"DST {str(target)!r} contains the {what} {str(source)!r}: name a folder beside it")
 
 
 def _experts(tam: TamConfig) -> str:

@@ -1,13 +1,7 @@
-"""What a model holds and what a question costs it, from names, shapes and arithmetic; nothing is run or written.
+"""What a checkpoint holds and what a question costs it, from names, shapes and arithmetic; nothing is run or written.
 
-Operations count a multiplication and an addition as two. P patches a frame, D and I the encoder's widths, L layers
-and E experts of which K are taken, T frames, n visual tokens, H the language model's width, M its layers:
-
-- encoder, a frame: patches 2·P·D·C·p²; each layer 8·P·D² (attention's projections) + 4·P²·D (scores and sums)
-  + K·4·P·D·I (experts; K = 1 if dense) + 2·P·D·E (router);
-- projector: 2 · its weights a token, on P tokens a frame (``after_projector``) or on the pooled ones;
-- prefill: 2 · the activated weights of the M layers · n + 2·M·n²·H (causal attention, half of 4·M·n²·H). Embeddings
-  and the output layer, which prefill uses for one token, are left out, and so is the text of the prompt.
+Parameters are those of the tensors. Operations are :mod:`tam_plugin.flops`': all matrix products, attention over the
+whole square of scores, the output layer for one token, and no text beside the video.
 """
 
 from __future__ import annotations
@@ -15,18 +9,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, VisualBudget
+from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.plan import projector_children, to_mixture
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError
+from tam_plugin.flops import EncoderShape, LanguageShape, ModelShape, ProjectorShape, count_flops
 from tam_plugin.taxonomy import TaskDistribution, TaskType
 
 REFERENCE_S = 60.0
 BASELINE = (64, 2)
 """Frames and stride of the fixed baseline."""
-
-_NOT_PREFILLED = ("embed_tokens.", "lm_head.")
 
 
 def inspect(
@@ -52,20 +46,13 @@ def inspect(
         shapes = to_mixture(source, layout, tam, 0).shapes(source)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     parameters = _parameters(sizes, layout, tam)
-    projector = tam.projector
-    vision, language = layout.vision, layout.language
-    grid = vision["image_size"] // vision["patch_size"]
-    host = {"grid": grid, "pool_mode": projector.pool_mode, "newline_position": layout.newline_position}
-    policy = BudgetPolicy.from_config(tam.policy).for_strides(projector.strides)
-    context = min(policy.context.max_context_tokens, language.get("max_position_embeddings") or 10**9)
-    policy = policy.for_host(**host, max_context_tokens=context)
-    fixed = BudgetPolicy.fixed(*BASELINE, **host).budget(None, duration_s)
-    prefilled = _activated_llm(sizes, layout, only_layers=True)
+    policy, baseline = policies(layout, tam)
+    head = any(name.startswith(f"{layout.encoder}head.") for name in shapes)
+    model = model_shape(layout, tam, _projector_layers(shapes, layout, tam), pooling_head=head)
     # The baseline is the dense model: one expert, no router, one projector.
-    rows = [_row("fixed baseline", fixed, layout, tam, parameters, prefilled, dense=True)]
+    rows = [_row("fixed baseline", baseline.budget(None, duration_s), model.dense())]
     for task in TaskType:
-        budget = policy.budget(TaskDistribution.one_hot(task), duration_s)
-        rows.append(_row(task.label, budget, layout, tam, parameters, prefilled, dense=False))
+        rows.append(_row(task.label, policy.budget(TaskDistribution.one_hot(task), duration_s), model))
     base = rows[0]["total_flops"]
     for row in rows:
         row["of_baseline"] = round(row["total_flops"] / base, 4)
@@ -74,12 +61,29 @@ def inspect(
         "checkpoint": "TAM" if layout.tam is not None else "dense (figures are those of what it becomes)",
         "experts": tam.moe.num_experts if tam.moe.enabled else 1,
         "top_k": tam.moe.top_k if tam.moe.enabled else 1,
-        "strides": list(projector.strides),
+        "strides": list(tam.projector.strides),
         "duration_s": duration_s,
         "parameters": parameters,
         "rows": rows,
         "notes": list(layout.notes),
     }
+
+
+def policies(layout: Layout, tam: TamConfig) -> tuple[BudgetPolicy, FixedPolicy]:
+    """The budget policy of a TAM model, and the fixed baseline's, with grid, newlines and context of its host.
+
+    Raises:
+        ConfigError: the policy is bad, asks for strides without a projector, or not one frame fits.
+    """
+    vision, projector = layout.vision, tam.projector
+    host = {
+        "grid": vision["image_size"] // vision["patch_size"],
+        "pool_mode": projector.pool_mode,
+        "newline_position": layout.newline_position,
+    }
+    policy = BudgetPolicy.from_config(tam.policy).for_strides(projector.strides)
+    context = min(policy.context.max_context_tokens, layout.language.get("max_position_embeddings") or 10**9)
+    return policy.for_host(**host, max_context_tokens=context), BudgetPolicy.fixed(*BASELINE, **host)
 
 
 def _parameters(sizes: dict[str, int], layout: Layout, tam: TamConfig) -> dict[str, dict[str, int]]:
@@ -107,57 +111,68 @@ def _one_projector(sizes: dict[str, int], tam: TamConfig) -> int:
     return sum(sizes.values()) // len(projector_children(config))
 
 
-def _activated_llm(sizes: dict[str, int], layout: Layout, *, only_layers: bool = False) -> int:
-    """Weights of the language model that a token uses; with ``only_layers`` without embedding and output layer."""
-    names = {
-        name: n
-        for name, n in sizes.items()
-        if not name.startswith((layout.encoder, layout.projector))
-        and not (only_layers and any(part in name for part in _NOT_PREFILLED))
-    }
+def _activated_llm(sizes: dict[str, int], layout: Layout) -> int:
+    """Weights of the language model that a token uses."""
+    names = {name: n for name, n in sizes.items() if not name.startswith((layout.encoder, layout.projector))}
     config = layout.language
     experts = config.get("num_experts") or config.get("num_local_experts") or 0
     share = config.get("num_experts_per_tok", experts) / experts if experts else 1.0
     return _activated(names, ".experts.", share)
 
 
-def _row(
-    name: str,
-    budget: VisualBudget,
-    layout: Layout,
-    tam: TamConfig,
-    parameters: dict[str, dict[str, int]],
-    prefilled: int,
-    *,
-    dense: bool,
-) -> dict[str, Any]:
-    vision, language = layout.vision, layout.language
-    patches = (vision["image_size"] // vision["patch_size"]) ** 2
-    before = tam.projector.pool_order == "before_projector" and not dense
-    projected = budget.num_frames * (budget.tokens_per_frame if before else patches)
-    tokens, layers = budget.visual_tokens, language["num_hidden_layers"]
-    encoder = budget.num_frames * _frame_flops(vision, layout.num_layers, tam, dense=dense)
-    projector = 2 * projected * parameters["projectors"]["activated"]
-    prefill = 2 * prefilled * tokens + 2 * layers * tokens**2 * language["hidden_size"]
+def model_shape(
+    layout: Layout, tam: TamConfig, projector_layers: tuple[tuple[int, int], ...], *, pooling_head: bool
+) -> ModelShape:
+    """Sizes of the model that a layout describes, or would become.
+
+    Args:
+        layout: the checkpoint's.
+        tam: experts and projectors.
+        projector_layers: input and output width of each of a projector's linear layers.
+        pooling_head: whether the encoder has SigLIP's pooling head.
+
+    Raises:
+        ConfigError: a field is missing or no size, or the language model's operations are not known.
+    """
+    bias = layout.config.get("multimodal_projector_bias", True)
+    return ModelShape(
+        encoder=EncoderShape.of(
+            layout.vision, tam, num_layers=layout.num_layers, where=layout.where, pooling_head=pooling_head
+        ),
+        projector=ProjectorShape.of(projector_layers, tam.projector, bias=bias),
+        language=LanguageShape.of(layout.language, layout.where),
+        pool_mode=tam.projector.pool_mode,
+    )
+
+
+def _projector_layers(
+    shapes: dict[str, tuple[int, ...]], layout: Layout, tam: TamConfig
+) -> tuple[tuple[int, int], ...]:
+    """Widths of one projector's linear layers, from their weights; a mixture's are stacked."""
+    start = f"{layout.projector}{projector_children(tam.projector)[0]}."
+    weights = {name: shape for name, shape in sorted(shapes.items()) if name.startswith(start)}
+    layers = tuple(
+        (shape[-1], shape[-2])
+        for name, shape in weights.items()
+        if name.endswith(".weight") and len(shape) >= 2 and not name.startswith(f"{start}gate.")
+    )
+    if not layers:
+        raise ConfigError(f"{layout.where} holds no linear layer under {start}*: its operations cannot be counted")
+    return layers
+
+
+def _row(name: str, budget: VisualBudget, model: ModelShape) -> dict[str, Any]:
+    flops = count_flops(model, budget)
     return {
         "name": name,
         "num_frames": budget.num_frames,
         "pool_stride": budget.pool_stride,
-        "visual_tokens": tokens,
-        "encoder_flops": encoder,
-        "projector_flops": projector,
-        "prefill_flops": prefill,
-        "total_flops": encoder + projector + prefill,
+        "visual_tokens": budget.visual_tokens,
+        "encoder_flops": flops.encoder + flops.gates,
+        "projector_flops": flops.projector,
+        "prefill_flops": flops.prefill,
+        "total_flops": flops.total,
     }
-
-
-def _frame_flops(vision: dict[str, Any], num_layers: int, tam: TamConfig, *, dense: bool) -> int:
-    wide, inner, patch = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
-    patches = (vision["image_size"] // patch) ** 2
-    moe = tam.moe.enabled and not dense
-    top_k, router = (tam.moe.top_k, 2 * patches * wide * tam.moe.num_experts) if moe else (1, 0)
-    layer = 8 * patches * wide**2 + 4 * patches**2 * wide + top_k * 4 * patches * wide * inner + router
-    return 2 * patches * wide * vision.get("num_channels", 3) * patch**2 + num_layers * layer
 
 
 def describe(values: dict[str, Any]) -> str:

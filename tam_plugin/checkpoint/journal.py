@@ -122,7 +122,7 @@ def check_target(folder: Path, header: dict[str, Any], *, overwrite: bool) -> li
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    for name in ("settings", "source"):
+    for name in ("settings", "source", "adapter"):
         old, new = before.get(name), now.get(name)
         if old == new:
             continue

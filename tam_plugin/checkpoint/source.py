@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,17 @@ class Source:
 
     def identity(self) -> list[list[Any]]:
         """Name, bytes and time of change of every file that a conversion depends on."""
-        files = [self.folder / CONFIG, *(shard.path for shard in self.shards), *self.others]
-        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
+        return identity([self.folder / CONFIG, *(shard.path for shard in self.shards), *self.others])
 
     def close(self) -> None:
         """Let go of all files."""
         for shard in self.shards:
             shard.close()
+
+
+def identity(files: Iterable[Path]) -> list[list[Any]]:
+    """Name, bytes and time of change of files."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
 
 
 def open_source(folder: str | Path) -> Source:

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tam_plugin.checkpoint.shards import ITEM_BYTES, Entry, Shard, torch_dtype
+
+if TYPE_CHECKING:
+    import torch
 
 CHUNK_BYTES = 8 << 20
 """Bytes that are in memory at once."""
@@ -35,6 +38,21 @@ class Region:
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """What LoRA adds to a matrix ``[out, in]``: ``scale`` · B · A.
+
+    Attributes:
+        a: all of A, ``[r, in]``.
+        b: all of B, ``[out, r]``.
+        scale: the factor before them.
+    """
+
+    a: Region
+    b: Region
+    scale: float
+
+
+@dataclass(frozen=True)
 class Output:
     """A tensor to be written: literal bytes, or regions of the source.
 
@@ -43,6 +61,7 @@ class Output:
         entry: dtype and shape.
         regions: where its bytes come from, one region after another; with ``mean`` their elementwise average.
         mean: take the average, in float64 and rounded once, so that equal regions give their very bits.
+        low_rank: add this to the one region, a matrix; in float32 (float64 for such a matrix) and rounded once.
         data: its bytes, if they come from nowhere.
     """
 
@@ -50,6 +69,7 @@ class Output:
     entry: Entry
     regions: tuple[Region, ...] = ()
     mean: bool = False
+    low_rank: LowRank | None = None
     data: bytes | None = None
 
 
@@ -152,6 +172,8 @@ def _write_tensor(fd: int, output: Output, place: int, traffic: Traffic, chunk_b
         write_at(fd, output.data, place, traffic)
     elif output.mean:
         _write_mean(fd, output, place, traffic, chunk_bytes)
+    elif output.low_rank is not None:
+        _write_sum(fd, output, output.low_rank, place, traffic, chunk_bytes)
     else:
         targets: dict[Region, list[int]] = {}
         for region in output.regions:
@@ -175,6 +197,38 @@ def _write_mean(fd: int, output: Output, place: int, traffic: Traffic, chunk_byt
             total = total + value
         mean = (total / len(values)).to(dtype)
         write_at(fd, mean.view(torch.uint8).numpy().tobytes(), place + pieces[0][0], traffic)
+
+
+def _write_sum(fd: int, output: Output, low_rank: LowRank, place: int, traffic: Traffic, chunk_bytes: int) -> None:
+    """W + scale · B · A, some rows at a time; only A is in memory as a whole."""
+    import torch
+
+    (weight,) = output.regions
+    dtype = torch_dtype(output.entry.dtype)
+    assert dtype is not None, output.entry.dtype  # the plan refuses others
+    rows, columns = output.entry.shape
+    work = torch.promote_types(dtype, torch.float32)
+    row_bytes = columns * ITEM_BYTES[output.entry.dtype]
+    step = max(1, chunk_bytes // row_bytes)
+    a = _rows(low_rank.a, 0, low_rank.a.shard.tensors[low_rank.a.name].shape[0], traffic).to(work)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        added = _rows(low_rank.b, first, last, traffic).to(work) @ a
+        total = added.mul_(low_rank.scale).add_(_rows(weight, first, last, traffic).to(work)).to(dtype)
+        write_at(fd, total.view(torch.uint8).numpy().tobytes(), place + first * row_bytes, traffic)
+
+
+def _rows(region: Region, first: int, last: int, traffic: Traffic) -> torch.Tensor:
+    """Rows ``[first, last)`` of a matrix."""
+    import torch
+
+    entry = region.shard.tensors[region.name]
+    row_bytes = entry.shape[1] * ITEM_BYTES[entry.dtype]
+    data = region.shard.read(region.name, first * row_bytes, last * row_bytes)
+    traffic.read += len(data)
+    dtype = torch_dtype(entry.dtype)
+    assert dtype is not None, entry.dtype
+    return torch.frombuffer(bytearray(data), dtype=dtype).view(last - first, entry.shape[1])
 
 
 def _chunks(region: Region, traffic: Traffic, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:

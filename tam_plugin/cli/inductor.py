@@ -19,6 +19,24 @@ def add_parser(subparsers) -> None:
     _add_train(actions)
     _add_eval(actions)
     _add_extend(actions)
+    _add_average(actions)
+
+
+def _add_average(actions) -> None:
+    text = "Average the weights of compact Inductors of one base, which carries over to new phrasing better than one."
+    parser = actions.add_parser("average", help="average compact Inductors", description=text)
+    parser.add_argument("inductors", nargs="+", metavar="DIR", help="folders that train --embedded wrote")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.set_defaults(run=run_average)
+
+
+def run_average(args: argparse.Namespace) -> int:
+    """Average."""
+    from tam_plugin.inductor.averaging import average
+
+    average(args.inductors, args.out)
+    print(args.out)
+    return 0
 
 
 def _add_train(actions) -> None:
@@ -110,6 +128,7 @@ def _add_extend(actions) -> None:
         "batch_size": (int, 32, "rows a step"),
         "learning_rate": (float, 5e-4, "peak of the updates' rate"),
         "head_learning_rate": (float, 1e-3, "peak of the head's rate"),
+        "keep": (float, 0.5, "share of an old row's target that is what the base says of it"),
         "max_tokens": (int, 128, "longest training input"),
         "held_out": (float, 0.1, "share kept for the temperature"),
         "seed": (int, 0, "of updates, order and split"),

@@ -18,7 +18,7 @@ from typing import NoReturn
 import tam_plugin
 from tam_plugin.errors import TamError
 
-COMMANDS = ("plan", "ask", "plan_data", "data", "inductor", "upcycle", "doctor", "bench")
+COMMANDS = ("plan", "ask", "plan_data", "data", "inductor", "upcycle", "merge", "recipe", "doctor", "bench", "flops")
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from tam_plugin.vision import MoeMlp, ResolutionProjectors
+
+Built = TypeVar("Built", bound=nn.Module)
+ZERO_3 = 3
+"""The stage that splits parameters too."""
+
+
+def build_whole(make: Callable[[], Built]) -> Built:
+    """Build a module whose construction reads parameters, also where DeepSpeed splits them as they are made.
+
+    Inside ``deepspeed.zero.Init`` (transformers loads so under ZeRO-3) each parameter is taken apart as soon as its
+    module is built, so nothing can be copied into experts. Here the module is built whole and taken apart then.
+
+    Args:
+        make: builds it.
+    """
+    partitioning: Any = sys.modules.get("deepspeed.runtime.zero.partition_parameters")
+    if partitioning is None or not partitioning.zero_init_context:
+        return make()
+    partitioning.shutdown_init_context()
+    try:
+        module = make()
+    finally:
+        partitioning.restore_init_context()
+    # What zero.Init does after each constructor; making a zero.Init of its own would read the configuration anew.
+    partitioning.top_level_context._convert_to_zero_parameters(module.parameters(recurse=True))
+    return module
 
 
 def partitioned(model: nn.Module) -> bool:

@@ -16,6 +16,11 @@ from tam_plugin.errors import ConfigError
 from tam_plugin.vision.grouped_gemm import grouped_linear, unsupported_reason
 
 
+def whole_shape(parameter: torch.Tensor) -> torch.Size:
+    """A parameter's shape, also while ZeRO-3 holds it in parts."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
 class StackedLinear(nn.Module):
     """E linear layers: ``weight [E, out, in]``, ``bias [E, out]``."""
 
@@ -44,7 +49,7 @@ class StackedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(
-            f"{name}={size}" for name, size in zip(("experts", "out", "in"), self.weight.shape, strict=True)
+            f"{name}={size}" for name, size in zip(("experts", "out", "in"), whole_shape(self.weight), strict=True)
         )
 
 
@@ -74,7 +79,7 @@ class StackedExperts(nn.Module):
     @property
     def num_experts(self) -> int:
         """E."""
-        return self.fc1.weight.shape[0]
+        return whole_shape(self.fc1.weight)[0]
 
     @property
     def backend_in_use(self) -> str:
@@ -87,7 +92,8 @@ class StackedExperts(nn.Module):
             return "reference"
         weight = self.fc1.weight
         dtype = _compute_dtype(weight)
-        widths = (weight.shape[2], weight.shape[1], self.fc2.weight.shape[1])
+        _, inner, width = whole_shape(weight)
+        widths = (width, inner, whole_shape(self.fc2.weight)[1])
         reason = unsupported_reason(weight.device.type, dtype, widths)
         if reason is None:
             return "grouped"

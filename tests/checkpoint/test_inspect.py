@@ -44,10 +44,11 @@ def test_operations_by_hand(write_dense, capsys):
     assert base["visual_tokens"] == n
     layer = 8 * 25 * 32**2 + 4 * 25**2 * 32 + 4 * 25 * 32 * 64
     assert base["encoder_flops"] == 64 * (2 * 25 * 32 * 3 * 14**2 + 2 * layer)
-    assert base["projector_flops"] == 64 * 25 * 2 * (32 * 64 + 64 + 64 * 64 + 64)
-    attention = 64 * 64 * 2 + 64 * 32 * 2 + 64 + 32 + 32  # q and o, k and v of two of four heads, biases
-    weights = 2 * (attention + 3 * 64 * 128 + 2 * 64) + 64 + 64  # norms, the last norm, image_newline
-    assert base["prefill_flops"] == 2 * weights * n + 2 * 2 * n**2 * 64
+    assert base["projector_flops"] == 64 * 25 * 2 * (32 * 64 + 64 * 64)
+    weights = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128  # q and o, k and v of two of four heads, the gated MLP
+    vocabulary = 261  # 256 bytes and five marks
+    once = 16 * n + 2 * 64 * vocabulary  # rotary angles of heads 16 wide, the output layer
+    assert base["prefill_flops"] == 2 * 2 * weights * n + 2 * 4 * n**2 * 64 + once
     for row in values["rows"][1:]:
         mixture = row["num_frames"] * 2 * (4 * 25 * 32 * 64 + 2 * 25 * 32 * 4)  # a second expert, and the router
         assert row["encoder_flops"] == row["num_frames"] * base["encoder_flops"] // 64 + mixture

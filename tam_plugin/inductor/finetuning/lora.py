@@ -31,6 +31,8 @@ class LoraOptions:
         head_learning_rate: the same for the head.
         label2_weight: probability mass of a second valid label in the target.
         label_smoothing: mass spread over all labels.
+        keep: share of an old row's target that is what the base says of it (learning without forgetting, Li and Hoiem
+            2016); the rest is its label.
         max_tokens: longer training texts lose their middle.
         held_out: share of each label kept from training, for the temperature and the figures.
         device: cpu, cuda, ... or auto.
@@ -46,6 +48,7 @@ class LoraOptions:
     weight_decay: float = 0.01
     label2_weight: float = 0.3
     label_smoothing: float = 0.05
+    keep: float = 0.5
     max_tokens: int = 128
     held_out: float = 0.1
     device: str = "auto"
@@ -66,6 +69,19 @@ def row_weights(rows: Sequence[Row], new: int) -> list[float]:
     return [weight / mean for weight in weights]
 
 
+def remember(student: Student, rows: Sequence[Row], ids: Sequence[list[int]], target: Tensor, keep: float) -> Tensor:
+    """Targets ``[B, L]`` in which the untrained student's own opinion has a share, for rows of old labels."""
+    new = target.shape[1]
+    old = [i for i, row in enumerate(rows) if row.label != new]
+    if not keep or not old:
+        return target
+    opinion = all_logits(student, [ids[i] for i in old])[:, : new - 1].float().softmax(dim=1)
+    target = target.clone()
+    target[old] *= 1 - keep
+    target[old, : new - 1] += keep * opinion.to(target)
+    return target
+
+
 def teach(student: Student, rows: Sequence[Row], ids: Sequence[list[int]], options: LoraOptions) -> int:
     """Train the student's updates and head on rows and their token ids, then merge; returns the steps taken.
 
@@ -79,6 +95,14 @@ def teach(student: Student, rows: Sequence[Row], ids: Sequence[list[int]], optio
     peft = require("peft", needed_for="extending an Inductor", extra="train")
     torch.manual_seed(options.seed)
     rng = random.Random(options.seed)
+    target = soft_targets(
+        rows,
+        len(student.columns),
+        label2_weight=options.label2_weight,
+        label_smoothing=options.label_smoothing,
+    )
+    student.model.eval()
+    target = remember(student, rows, ids, target, options.keep)
     config = peft.LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
@@ -90,12 +114,6 @@ def teach(student: Student, rows: Sequence[Row], ids: Sequence[list[int]], optio
     student.model.to(device(options.device)).train()
     steps = options.epochs * math.ceil(len(rows) / options.batch_size)
     optimizer, schedule = _optimizer(student, steps, options)
-    target = soft_targets(
-        rows,
-        len(student.columns),
-        label2_weight=options.label2_weight,
-        label_smoothing=options.label_smoothing,
-    )
     weight = torch.tensor(row_weights(rows, len(student.columns)))
     done = 0
     with _bar(steps) as bar:

@@ -4,6 +4,9 @@ Put on ``PYTHONPATH`` of the processes in which the tests train. A product is co
 the kernels of CPUs with bfloat16 do; where such a kernel is at hand nothing is changed.
 """
 
+import os
+import sys
+
 import torch
 
 
@@ -31,3 +34,10 @@ def _override() -> None:
 
 if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
     _override()
+
+_trains = any(argument.endswith(("train.py", "train_mem.py")) for argument in sys.orig_argv)
+if _trains and os.environ.get("DS_ACCELERATOR") == "cpu" and "RANK" in os.environ:
+    # transformers starts DeepSpeed's communication on GPUs only, and asks it for the number of processes before.
+    import deepspeed
+
+    deepspeed.init_distributed("gloo", verbose=False)

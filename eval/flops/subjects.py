@@ -1,0 +1,134 @@
+"""Whose operations are counted: a preset of published sizes, or the configuration of a checkpoint."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tam_plugin.flops
+from tam_plugin.checkpoint.figures import model_shape
+from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.source import CONFIG, read_json
+from tam_plugin.config import TamConfig, load_yaml
+from tam_plugin.errors import ConfigError, InputError, TamError
+from tam_plugin.flops import ModelShape
+
+PRESET_FILE = Path(tam_plugin.flops.__file__).with_name("presets.yaml")
+
+_MLP = re.compile(r"mlp([1-9])x_gelu")
+_ONEVISION_NAMES = ("vision_tower.encoder.layers.0.", "multi_modal_projector.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to count for.
+
+    Attributes:
+        name: of the dense model.
+        tam_name: of the TAM model.
+        layout: what is known of it.
+        tam: experts, projectors and policy of the TAM model.
+        model: sizes of the TAM model; ``model.dense()`` is the baseline.
+    """
+
+    name: str
+    tam_name: str
+    layout: Layout
+    tam: TamConfig
+    model: ModelShape
+
+
+def from_preset(name: str, tam: TamConfig | None = None) -> Subject:
+    """A model of published sizes.
+
+    Args:
+        name: a key of :data:`PRESET_FILE`.
+        tam: experts, projectors and policy; None for the defaults.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    presets = load_yaml(PRESET_FILE, what="FLOPs presets")
+    if name not in presets:
+        raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
+    values, tam = presets[name], tam or TamConfig()
+    layout = Layout(
+        host="LLaVA-NeXT",
+        where=f"preset {name}",
+        config={},
+        encoder="",
+        num_layers=values["vision"]["num_hidden_layers"],
+        vision=values["vision"],
+        projector="",
+        projector_linears=("0", "2"),
+        language=values["language"],
+        newline_position=values["newline_position"],
+    )
+    return _subject(values["name"], values["tam_name"], layout, tam, "mlp2x_gelu")
+
+
+def from_path(path: str | Path, tam: TamConfig | None = None) -> Subject:
+    """The model that a checkpoint folder, or its config.json alone, describes; no weight is read.
+
+    Args:
+        path: folder or file.
+        tam: what a dense checkpoint would become; None for the defaults.
+
+    Raises:
+        InputError: there is no such file.
+        ConfigError: another kind of model, ``tam`` beside a TAM checkpoint, or a size that cannot be.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{str(path)!r} does not exist: expected a checkpoint folder or its {CONFIG}")
+    config = read_json(path / CONFIG if path.is_dir() else path)
+    try:
+        layout, projector_type = _layout(config, str(path))
+    except TamError:
+        raise
+    except Exception as error:  # transformers checks fields with exceptions of its own
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{str(path)!r} cannot be read as the configuration of a model: {problem}") from error
+    if layout.tam is not None and tam is not None:
+        raise ConfigError(f"--config belongs to a dense model: {str(path)!r} is a TAM checkpoint and has its own")
+    chosen = layout.tam or layout.complete(tam or TamConfig(), pool_mode_given=tam is not None)
+    return _subject(f"{layout.host}, dense", f"{layout.host} with TAM", layout, chosen, projector_type)
+
+
+def _layout(config: dict[str, Any], where: str) -> tuple[Layout, str]:
+    """Layout and kind of projector from config.json alone: the names of tensors are those that any checkpoint has."""
+    if config.get("model_type") in ("llava_onevision", "tam_llava_onevision"):
+        from tam_plugin.patches.onevision.checkpoint_layout import layout_of as of_onevision
+
+        return of_onevision(config, _ONEVISION_NAMES, where), "mlp2x_gelu"
+    if "mm_vision_tower" in config:
+        from tam_plugin.patches.llava_next import checkpoint_layout as llava_next
+
+        names = (f"{llava_next.ENCODER}encoder.layers.0.", llava_next.PROJECTOR)
+        return llava_next.layout_of(config, names, where), config.get("mm_projector_type", "linear")
+    raise ConfigError(
+        f"{where!r} has model_type {config.get('model_type')!r} and no mm_vision_tower: expected the configuration of "
+        "a LLaVA-NeXT or LlavaOnevision checkpoint"
+    )
+
+
+def _subject(name: str, tam_name: str, layout: Layout, tam: TamConfig, projector_type: str) -> Subject:
+    found = _MLP.fullmatch(projector_type)
+    if found is None and projector_type != "linear":
+        raise ConfigError(
+            f"{layout.where}: mm_projector_type = {projector_type!r}: expected linear or mlp2x_gelu (mlp1x to mlp9x)"
+        )
+    config, hidden = layout.config, layout.language.get("hidden_size")
+    if not isinstance(hidden, int):
+        raise ConfigError(f"{layout.where}: hidden_size = {hidden!r} of the language model: expected a whole number")
+    read = config.get("vision_feature_layer", -1)
+    wide = layout.vision["hidden_size"] * (len(read) if isinstance(read, list) else 1)
+    widths = [wide, *[hidden] * (int(found[1]) if found else 1)]
+    layers = tuple(itertools.pairwise(widths))
+    # Without a word on it transformers' SigLIP builds its pooling head; LLaVA-NeXT takes it off.
+    head = "vision_config" in config and bool(config["vision_config"].get("vision_use_head", True))
+    model = model_shape(layout, tam, layers, pooling_head=head)
+    return Subject(name=name, tam_name=tam_name, layout=layout, tam=tam, model=model)

@@ -1,0 +1,56 @@
+"""What tells evaluations with the same ``--model_args`` apart: weights, policy and Inductor behind the names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.training.fingerprints import file_sha256, inductor_fingerprint, values_sha256
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+
+
+def weights_fingerprint(name_or_path: str | None) -> str:
+    """SHA-256 over a checkpoint's small files and the names, sizes and times of change of its weight files.
+
+    Weights are not read: at tens of gigabytes that takes longer than many a task. A copy of a checkpoint counts as
+    another one.
+
+    Args:
+        name_or_path: a folder, or a hub name that is in the local cache; None gives an empty text.
+    """
+    if name_or_path is None:
+        return ""
+    folder = _folder(name_or_path)
+    parts: dict[str, Any] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _WEIGHTS:
+            status = file.stat()
+            parts[file.name] = [status.st_size, status.st_mtime_ns]
+        elif file.is_file() and file.suffix in (".json", ".txt", ".model"):
+            parts[file.name] = file_sha256(file)
+    return values_sha256(parts)
+
+
+def evaluation_fingerprint(
+    weights: tuple[str | None, ...], policy: BudgetPolicy | FixedPolicy, inductor: str | None
+) -> dict[str, Any]:
+    """Plain values that differ where weights, policy or Inductor do."""
+    if isinstance(policy, FixedPolicy):
+        budget = policy.budget()
+        decided: Any = ["fixed", budget.num_frames, budget.pool_stride]
+    else:
+        decided = policy.to_dict()
+    return {
+        "weights": [weights_fingerprint(name) for name in weights],
+        "policy": values_sha256(decided),
+        "inductor": inductor_fingerprint(inductor)["sha256"],
+    }
+
+
+def _folder(name_or_path: str) -> Path:
+    from transformers.utils import cached_file
+
+    folder = Path(name_or_path).expanduser()
+    return folder if folder.is_dir() else Path(str(cached_file(name_or_path, "config.json"))).parent

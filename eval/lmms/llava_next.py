@@ -1,0 +1,241 @@
+"""``tallva``: TAM and plain checkpoints on LLaVA-NeXT, loaded by the host's own loader, for lmms-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.config import InstructionConfig
+from tam_plugin.errors import ConfigError, MissingDependencyError
+from tam_plugin.eval.lmms.host import Answered, Row, written
+from tam_plugin.eval.lmms.model import TamModel
+from tam_plugin.eval.lmms.prompts import Prompts
+from tam_plugin.eval.lmms.scoring import IGNORE_INDEX, losses
+from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.patches.onevision.loading import pick_device
+from tam_plugin.training.layout import within
+
+
+@dataclass(frozen=True, kw_only=True)
+class TallvaSettings(Settings):
+    """The arguments of ``tallva``.
+
+    Attributes:
+        conv_template: the host's conversation template; LLaVA-Video's is ``qwen_1_5``.
+        model_base: the model that a LoRA or projector checkpoint was trained from.
+        model_name: what the host tells a checkpoint's architecture by; None takes the last part of its path.
+        device_map: ``auto`` spreads the model over every GPU; None keeps it on one device.
+    """
+
+    conv_template: str = "qwen_1_5"
+    model_base: str | None = None
+    model_name: str | None = None
+    device_map: str | None = None
+
+
+class Tallva(TamModel):
+    """A checkpoint of LLaVA-NeXT: TAM, or plain with ``policy=fixed:FRAMES:2``."""
+
+    settings_class = TallvaSettings
+
+    def load(self, settings: TallvaSettings) -> LlavaNextHost:
+        """Load the checkpoint."""
+        device = settings.device
+        if device in ("auto", "cuda") and self.accelerator.num_processes > 1:
+            device = str(self.accelerator.device)
+        return LlavaNextHost(settings, pick_device(device))
+
+
+class LlavaNextHost:
+    """The loaded model; see :class:`~tam_plugin.eval.lmms.host.Host`."""
+
+    def __init__(self, settings: TallvaSettings, device: torch.device) -> None:
+        _import_host()
+        from tam_plugin.patches.llava_next.model_config import is_tam, newline_position, tam_config_of
+        from tam_plugin.patches.llava_next.multimodal import host_stride
+
+        self.tokenizer, self.model, self.image_processor, context = _load(settings, device)
+        self.device = self.model.device
+        config = self.model.config
+        longest = getattr(config, "tokenizer_model_max_length", None)  # the host cuts off what is beyond it
+        self.context_tokens: int | None = min(context, longest or context)
+        self.prompts = Prompts(self.tokenizer, settings.conv_template, config)
+        self.weights = (settings.pretrained, settings.model_base)
+        self.instruction = InstructionConfig(time=False)
+        self.policy: BudgetPolicy | FixedPolicy | None = None
+        self.inductor: str | None = None
+        self._strides: tuple[int, ...] = (host_stride(self.model),)
+        pool_mode = getattr(config, "mm_spatial_pool_mode", None) or "bilinear"
+        if is_tam(self.model):
+            tam = tam_config_of(self.model)
+            self.instruction, self.inductor = tam.instruction, tam.inductor
+            self.policy = BudgetPolicy.from_config(tam.policy)
+            self._strides, pool_mode = tam.projector.strides, tam.projector.pool_mode
+        self._layout = {
+            "grid": self.model.get_vision_tower().num_patches_per_side,
+            "pool_mode": pool_mode,
+            "newline_position": newline_position(config),
+        }
+
+    def adapted(
+        self, policy: BudgetPolicy | FixedPolicy, text_tokens: int, output_tokens: int
+    ) -> BudgetPolicy | FixedPolicy:
+        """``policy`` for this model: its context in proportion, and no less room than text and answer take."""
+        changes: dict[str, Any] = dict(self._layout)
+        if isinstance(policy, BudgetPolicy):
+            context = policy.context
+            changes |= within(policy, self.context_tokens or context.max_context_tokens)
+            for name, needed in (("text_reserve_tokens", text_tokens), ("max_output_tokens", output_tokens)):
+                changes[name] = max(changes.get(name, getattr(context, name)), needed)
+        return policy.for_strides(self._strides).for_host(**changes)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of the whole prompt around a turn, without the video's."""
+        return len(self.prompts.ids(text)) - 1
+
+    @torch.inference_mode()
+    def generate(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Answered]:
+        """Answers to a batch, padded on the left."""
+        prompts = [self.prompts.ids(row.turn) for row in rows]
+        inputs, mask = self._padded(prompts)
+        pad = self.tokenizer.pad_token_id
+        with self._padding_side("left"):
+            out = self.model.generate(
+                inputs,
+                attention_mask=mask,
+                **self._visual(rows),
+                **options,
+                **self.prompts.stopping(self.model.generation_config.eos_token_id),
+                pad_token_id=self.tokenizer.eos_token_id if pad is None else pad,
+            )
+        ids = out.tolist()
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ends = [*self.prompts.end_ids, self.tokenizer.eos_token_id]
+        return [
+            Answered(text=text.strip(), output_tokens=written(answer, ends), **_counts(row, prompt))
+            for text, answer, row, prompt in zip(texts, ids, rows, prompts, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[Row]) -> list[Answered]:
+        """Losses of a batch's continuations, padded on the right."""
+        prompts = [self.prompts.ids(row.turn) for row in rows]
+        whole = [self.prompts.ids(row.turn, row.continuation) for row in rows]
+        inputs, mask = self._padded(whole)
+        labels = torch.full_like(inputs, IGNORE_INDEX)
+        for line, prompt, full in zip(labels, prompts, whole, strict=True):
+            line[len(prompt) : len(full)] = torch.tensor(full[len(prompt) :])
+        with self._padding_side("right"):
+            _, positions, mask, _, embeds, labels = self.model.prepare_inputs_labels_for_multimodal(
+                # One row goes as the baseline's does; attention with and without a mask rounds differently.
+                inputs,
+                None,
+                mask if len(rows) > 1 else None,
+                None,
+                labels,
+                **self._visual(rows),
+            )
+        hidden = self.model.get_model()(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)[0]
+        scored = losses(hidden, labels, self.model.lm_head, ending=self.prompts.ending_tokens)
+        return [
+            Answered(loss=loss, is_greedy=greedy, output_tokens=len(full) - len(prompt), **_counts(row, prompt))
+            for (loss, greedy), row, prompt, full in zip(scored, rows, prompts, whole, strict=True)
+        ]
+
+    def _visual(self, rows: Sequence[Row]) -> dict[str, Any]:
+        from tam_plugin.patches.llava_next import video
+
+        images = [
+            self.image_processor.preprocess(row.video.frames, return_tensors="pt")["pixel_values"].to(
+                self.device, self.model.dtype
+            )
+            for row in rows
+        ]
+        sizes = [(row.video.info.width, row.video.info.height) for row in rows]
+        return {"images": images, "modalities": [video(row.budget) for row in rows], "image_sizes": sizes}
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask ``[B, L]``; the host takes the padding out again and pads what its videos made longer."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        return ids, mask
+
+    @contextmanager
+    def _padding_side(self, side: str) -> Iterator[None]:
+        before = getattr(self.model.config, "tokenizer_padding_side", "right")
+        self.model.config.tokenizer_padding_side = side
+        try:
+            yield
+        finally:
+            self.model.config.tokenizer_padding_side = before
+
+
+def _counts(row: Row, prompt: Sequence[int]) -> dict[str, int]:
+    """The image token gives way to the video's tokens."""
+    visual = row.budget.visual_tokens
+    return {"prompt_tokens": len(prompt) - 1 + visual, "visual_tokens": visual}
+
+
+def _import_host() -> None:
+    from tam_plugin.patches import activation
+
+    activation.start()
+    try:
+        import llava.model.builder  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"model tallva needs LLaVA-NeXT, which cannot be imported ({error}): put its folder on PYTHONPATH and "
+            "pip install 'tam-plugin[llava-host]'"
+        ) from error
+
+
+def _load(settings: TallvaSettings, device: torch.device) -> tuple[Any, Any, Any, int]:
+    """Tokenizer, model in evaluation mode, image processor, context length.
+
+    The host loads float16 and bfloat16 alone; what is asked for in float32 is loaded in the checkpoint's own type of
+    these two and widened.
+    """
+    from llava.mm_utils import get_model_name_from_path
+    from llava.model.builder import load_pretrained_model
+
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    spread = settings.device_map == "auto"
+    if settings.device_map not in (None, "auto"):
+        raise ConfigError(f"model_args: device_map = {settings.device_map!r}: expected auto, or leave it out")
+    # "auto" on a machine without GPUs is the CPU; anything else makes the host move the tower to a GPU.
+    device_map = "auto" if spread or not torch.cuda.is_available() else str(device)
+    tokenizer, model, image_processor, context = load_pretrained_model(
+        settings.pretrained,
+        settings.model_base,
+        settings.model_name or get_model_name_from_path(settings.pretrained),
+        device_map=device_map,
+        torch_dtype=_loadable(settings.pretrained) if dtype == "float32" else dtype,
+        attn_implementation=settings.attn_implementation,
+    )
+    if not spread:
+        model.to(device)
+    if dtype == "float32":
+        model.float()
+    else:  # the host casts the tower to float16; the rest is as asked, and its float32 buffers (rotary) must stay so
+        model.get_vision_tower().to(dtype=getattr(torch, dtype))
+    return tokenizer, model.eval(), image_processor, context
+
+
+def _loadable(pretrained: str) -> str:
+    from loguru import logger
+
+    from tam_plugin.patches.llava_next.preflight import read_config
+
+    values = read_config(pretrained)
+    stored = str(values.get("torch_dtype") or values.get("dtype") or "bfloat16").removeprefix("torch.")
+    if stored not in ("float16", "bfloat16"):
+        logger.warning(f"{pretrained} is stored in {stored}: the host can load it in bfloat16 only")
+    return "float16" if stored == "float16" else "bfloat16"

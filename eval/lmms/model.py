@@ -1,0 +1,212 @@
+"""What the two models share: requests in, responses out, every request logged, every failure counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lmms_eval.api.instance import GenerationResult, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from loguru import logger
+from tqdm import tqdm
+
+from tam_plugin.errors import InputError
+from tam_plugin.eval.lmms import harness
+from tam_plugin.eval.lmms.decisions import Decided, Decider
+from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
+from tam_plugin.eval.lmms.host import Answered, Host, sampling_options
+from tam_plugin.eval.lmms.requests import Request, read_request
+from tam_plugin.eval.lmms.results import LogLikelihood, NoAnswer
+from tam_plugin.eval.lmms.sample_log import SampleLog
+from tam_plugin.eval.lmms.settings import Settings
+
+MAX_NAMED = 10
+"""Failed requests that are named at the end."""
+
+
+class TamModel(lmms):
+    """Base of the models that lmms-eval knows; a subclass loads its host.
+
+    Args:
+        **arguments: ``--model_args`` and what lmms-eval adds to them, see :class:`Settings`.
+
+    Raises:
+        ConfigError: an argument, the policy or the checkpoint cannot be used.
+        InputError: something cannot be read.
+    """
+
+    settings_class: type[Settings] = Settings
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.settings = self.settings_class.from_arguments(arguments)
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.host = self.load(self.settings)
+        self.decider = Decider(self.settings, self.host)
+        self.fingerprint = evaluation_fingerprint(self.host.weights, self.decider.policy, self.decider.inductor_name)
+        harness.attach(self.settings.prompts_of, self.fingerprint)
+        self._log = SampleLog(self.settings.log, self._rank) if self.settings.log else None
+        self._failed: list[tuple[str, int, str]] = []
+        self._requests = self._tokens = 0
+        self._seconds = 0.0
+
+    def load(self, settings: Any) -> Host:
+        """Load the checkpoint."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> Any:
+        """Where the model is."""
+        return self.host.device
+
+    @property
+    def batch_size(self) -> int:
+        """Requests that are computed together."""
+        return self.settings.batch_size
+
+    def generate_until(self, requests: Sequence[Any]) -> list[Any]:
+        """An answer a request."""
+        return self._run(requests, self._generate)
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
+        """Loss and greediness of a continuation a request.
+
+        The loss is the mean negative log-likelihood a token, over the continuation and what ends the turn, as the
+        baseline gives it and lmms-eval's tasks compare it (the least one wins).
+        """
+        return self._run(requests, lambda decided, _: self.host.score([d.row for d in decided]))
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[Any]:
+        """Not supported, as in the baseline."""
+        raise NotImplementedError("TAM models answer one round a video; take a task of one round")
+
+    def clean(self) -> None:
+        """Called by lmms-eval after the last request: say what failed, and put it into the results."""
+        self._report()
+        if self._log is not None:
+            self._log.close()
+        self.host = self.decider = None  # type: ignore[assignment]
+        super().clean()
+
+    def _generate(self, decided: Sequence[Decided], request: Request) -> list[Answered]:
+        return self.host.generate([d.row for d in decided], sampling_options(request.generation))
+
+    def _run(self, instances: Sequence[Any], compute: Callable) -> list[Any]:
+        requests = [read_request(instance, self.task_dict) for instance in instances]
+        padding = [bool((i.metadata or {}).get("__padding_only__")) for i in instances]
+        asked = [n for n, is_padding in enumerate(padding) if not is_padding]
+        responses: list[Any] = [None] * len(requests)
+        by_key: dict[Any, Any] = {}
+        bar = tqdm(total=len(asked), desc="TAM", disable=True if self._rank else None)
+        for batch in self._batches(requests, asked):
+            answers = self._answer([requests[n] for n in batch], compute)
+            for number, response in zip(batch, answers, strict=True):
+                responses[number] = by_key[requests[number].key] = response
+            bar.update(len(batch))
+        bar.close()
+        # lmms-eval evens out processes by asking the last request again; its answer would also be cached.
+        for number, is_padding in enumerate(padding):
+            if is_padding:
+                responses[number] = by_key[requests[number].key]
+        return responses
+
+    def _batches(self, requests: Sequence[Request], asked: Sequence[int]) -> Iterator[list[int]]:
+        """Neighbours that are computed alike, at most ``batch_size`` of them."""
+        batch: list[int] = []
+        for number in asked:
+            alike = not batch or requests[number].generation == requests[batch[0]].generation
+            if len(batch) == self.batch_size or not alike:
+                yield batch
+                batch = []
+            batch.append(number)
+        if batch:
+            yield batch
+
+    def _answer(self, requests: Sequence[Request], compute: Callable) -> list[Any]:
+        records: list[dict[str, Any]] = []
+        decided: list[Decided | None] = []
+        for request in requests:
+            started = time.perf_counter()
+            ready, record = self._decide(request)
+            record["seconds"] = time.perf_counter() - started
+            records.append(record)
+            decided.append(ready)
+        ready_ones = [d for d in decided if d is not None]
+        started = time.perf_counter()
+        answers = iter(compute(ready_ones, requests[0]) if ready_ones else ())
+        share_s = (time.perf_counter() - started) / max(1, len(ready_ones))
+        responses = []
+        for request, one, record in zip(requests, decided, records, strict=True):
+            response = _without_answer(request, record["error"])
+            if one is not None:
+                response = _with_answer(record, next(answers), share_s)
+            self._count(record)
+            responses.append(response)
+        return responses
+
+    def _decide(self, request: Request) -> tuple[Decided | None, dict[str, Any]]:
+        record: dict[str, Any] = {
+            "task": request.task,
+            "split": request.split,
+            "doc_id": request.doc_id,
+            "index": request.index,
+            "continuation": request.continuation,
+            "error": None,
+        }
+        room = sampling_options(request.generation)["max_new_tokens"] if request.continuation is None else 0
+        try:
+            decided = self.decider.decide(request, room or self.host.count_tokens(request.continuation or ""))
+        except InputError as error:  # this request's own; anything else would meet the next one too
+            return None, {**record, "error": str(error)}
+        return decided, {**record, **decided.record()}
+
+    def _count(self, record: dict[str, Any]) -> None:
+        self._requests += 1
+        self._seconds += record["seconds"]
+        self._tokens += record.get("output_tokens") or 0
+        if record["error"] is not None:
+            self._failed.append((record["task"], record["doc_id"], record["error"]))
+            logger.error(f"no answer: task {record['task']}, row {record['doc_id']}: {record['error']}")
+        if self._log is not None:
+            self._log.write({**record, "seconds": round(record["seconds"], 4)})
+
+    def _report(self) -> None:
+        from accelerate.utils import gather_object
+
+        failed = gather_object(self._failed)
+        requests, tokens = (sum(gather_object([n])) for n in (self._requests, self._tokens))
+        seconds = sum(gather_object([self._seconds]))
+        if self._rank:
+            return
+        log_metrics(seconds, tokens, tokens / max(seconds, 1e-9), {"requests_without_answer": len(failed)})
+        if failed:
+            named = "".join(f"\n  task {task}, row {row}: {error}" for task, row, error in failed[:MAX_NAMED])
+            more = f"\n  and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
+            logger.error(f"{len(failed)} of {requests} requests have no answer and count as wrong:{named}{more}")
+
+
+def _without_answer(request: Request, reason: str | None) -> Any:
+    if request.continuation is None:
+        return NoAnswer(str(reason))
+    return GenerationResult(LogLikelihood(request.losing_loss(), False))
+
+
+def _with_answer(record: dict[str, Any], answered: Answered, share_s: float) -> GenerationResult:
+    """The response of a request that was computed; ``record`` is filled up."""
+    record["seconds"] += share_s
+    record.update(
+        prompt_tokens=answered.prompt_tokens,
+        visual_tokens=answered.visual_tokens,
+        output_tokens=answered.output_tokens,
+    )
+    counts = TokenCounts(input_tokens=answered.prompt_tokens, output_tokens=answered.output_tokens)
+    if answered.loss is None:
+        record["response"] = answered.text
+        return GenerationResult(answered.text, counts)
+    record["response"] = [answered.loss, answered.is_greedy]
+    return GenerationResult(LogLikelihood(answered.loss, bool(answered.is_greedy)), counts)

@@ -1,0 +1,123 @@
+"""``--model_args`` of the TAM models: every argument by name, anything else refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.errors import ConfigError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_TRUE_OR_FALSE = (True, False, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The arguments that both models take.
+
+    Attributes:
+        pretrained: checkpoint folder or hub name.
+        policy: None for the checkpoint's own; the path of a policy file; or ``fixed:FRAMES:STRIDE``, the baseline.
+        inductor: None for the checkpoint's own (or the embedded one); a folder or a hub name.
+        max_frames: frames of any video, at most; None leaves it to the policy.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        dtype: one of :data:`DTYPES`; ``auto`` takes bfloat16 on CUDA and float32 on CPU (each host's own way).
+        batch_size: requests that are computed together.
+        backend: video reader.
+        image_fps: frames per second that a folder of frames stands for; 3 is what the baseline takes.
+        time_instruction: whether the prompt tells duration and frame times; None does what the checkpoint says.
+        task_instruction: whether the prompt names the task type; None does what the checkpoint says.
+        prompts_of: the model whose prompts in lmms-eval's task files are used.
+        log: file that gets one JSON line a request; None keeps no log.
+        attn_implementation: as transformers names them.
+    """
+
+    pretrained: str
+    policy: str | None = None
+    inductor: str | None = None
+    max_frames: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 1
+    backend: str = "auto"
+    image_fps: float = 3.0
+    time_instruction: bool | None = None
+    task_instruction: bool | None = None
+    prompts_of: str = "llava_vid"
+    log: str | None = None
+    attn_implementation: str = "sdpa"
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> Any:
+        """Settings from what lmms-eval makes of ``--model_args``, ``--batch_size`` and ``--device``.
+
+        Raises:
+            ConfigError: an argument is unknown, missing or out of range.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        given.pop("max_batch_size", None)  # lmms-eval hands it to every model
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ConfigError(f"model_args: unknown argument {unknown[0]!r}; expected some of {', '.join(known)}")
+        if not str(given.get("pretrained", "")).strip():
+            raise ConfigError("model_args: pretrained is missing; expected pretrained=PATH_OR_NAME")
+        # "pretrained=7" and "policy=2" arrive as numbers
+        texts = ("pretrained", "policy", "inductor", "device", "dtype", "backend", "prompts_of", "log")
+        given = {name: str(value) if name in texts else value for name, value in given.items()}
+        settings = cls(**given)
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise ConfigError where a value is out of range."""
+        for name in ("max_frames", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not _whole(value) or int(value) < 1):
+                raise _bad(name, value, "a whole number >= 1")
+            object.__setattr__(self, name, None if value is None else int(value))
+        if self.dtype not in DTYPES:
+            raise _bad("dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        for name in ("time_instruction", "task_instruction"):
+            if getattr(self, name) not in _TRUE_OR_FALSE:
+                raise _bad(name, getattr(self, name), "true or false")
+        if isinstance(self.image_fps, (bool, str)) or not self.image_fps > 0:
+            raise _bad("image_fps", self.image_fps, "a number above 0")
+
+    def own_policy(self) -> BudgetPolicy | FixedPolicy | None:
+        """The policy that was asked for; None for the checkpoint's.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        if self.policy is None:
+            return None
+        kind, _, rest = self.policy.partition(":")
+        if kind != "fixed":
+            return BudgetPolicy.from_yaml(self.policy)
+        frames, _, stride = rest.partition(":")
+        if not all(part.isdecimal() and int(part) for part in (frames, stride)):
+            raise _bad("policy", self.policy, "fixed:FRAMES:STRIDE, such as fixed:64:2, or a policy file")
+        return BudgetPolicy.fixed(int(frames), int(stride))
+
+
+def capped(policy: BudgetPolicy | FixedPolicy, max_frames: int | None) -> BudgetPolicy | FixedPolicy:
+    """``policy`` with ``max_frames`` frames a video at most; None leaves it as it is."""
+    if max_frames is None:
+        return policy
+    if isinstance(policy, FixedPolicy):
+        budget = policy.budget(video_frames=min(policy.num_frames, max_frames))
+        return BudgetPolicy.fixed(budget.num_frames, budget.pool_stride)
+    values = policy.to_dict()
+    return BudgetPolicy.from_dict({**values, "max_frames": min(policy.max_frames, max_frames)})
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+
+
+def _bad(name: str, value: Any, expected: str) -> ConfigError:
+    return ConfigError(f"model_args: {name} = {value!r}: expected {expected}")

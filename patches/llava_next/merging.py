@@ -1,0 +1,179 @@
+"""What a LoRA or projector-only run of LLaVA-NeXT left, found and compared with its base, for ``tam merge``.
+
+Everything is read from names and shapes: no weight is loaded, and the host itself is not needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.checkpoint.journal import read_journal
+from tam_plugin.checkpoint.lora import ADAPTER_CONFIG, Adapter, open_adapter
+from tam_plugin.checkpoint.plan_merge import Parts
+from tam_plugin.checkpoint.shards import Shard, open_shard
+from tam_plugin.checkpoint.source import CONFIG, INDEX, SINGLE, Source, read_json
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.llava_next import loading
+from tam_plugin.patches.llava_next.arguments import VISION_TOWER
+from tam_plugin.patches.llava_next.merging_checks import check_base, check_merged
+from tam_plugin.patches.llava_next.partial_saving import FILE_NAME
+from tam_plugin.patches.llava_next.preflight import is_siglip_name
+
+LORA_PREFIX = "base_model.model."
+PROJECTOR_FILE = "mm_projector.bin"
+
+_CLASSES = {
+    "llava_qwen": "LlavaQwenForCausalLM",
+    "llava_qwen_moe": "LlavaQwenMoeForCausalLM",
+    "llava_llama": "LlavaLlamaForCausalLM",
+    "llava_mixtral": "LlavaMixtralForCausalLM",
+}
+"""The host's classes by the model_type of their configurations."""
+
+_TOKENIZER = ("tokenizer.json", "vocab.json", "tokenizer.model")
+_BESIDE_TOKENIZER = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+
+
+def open_parts(folder: str | Path, base: Source) -> Parts:
+    """Find what a run left in a folder (its own, or one of its ``checkpoint-N``) and check that it fits the base.
+
+    Args:
+        folder: the run's.
+        base: the checkpoint that it started from: a LLaVA-NeXT checkpoint with a SigLIP or a TAM tower, or a plain
+            language model.
+
+    Raises:
+        InputError: the folder is none of such a run, or a file is missing or damaged.
+        ConfigError: the run had other settings than can be merged, or another base.
+    """
+    folder = Path(folder)
+    values, tam = _run_config(folder)
+    adapter: Adapter | None = None
+    shard: Shard | None = None
+    try:
+        if _is_lora(folder):
+            adapter = open_adapter(folder, LORA_PREFIX)
+        shard = _open_non_lora(folder)
+        return _parts(folder, base, values, tam, adapter, shard)
+    except BaseException:
+        for opened in (adapter and adapter.shard, shard):
+            if opened is not None:
+                opened.close()
+        raise
+
+
+def _parts(
+    folder: Path, base: Source, values: dict[str, Any], tam: TamConfig, adapter: Adapter | None, shard: Shard
+) -> Parts:
+    family = _family(values, str(folder))
+    if (base.folder / ADAPTER_CONFIG).exists():
+        raise ConfigError(f"--base {str(base.folder)!r} holds an adapter itself: merge that first, and name the result")
+    found = loading._model_name(base.config, "")
+    if found != family:
+        raise ConfigError(
+            f"--base {str(base.folder)!r} is of the family {found or base.config.get('model_type')!r}, the run in "
+            f"{str(folder)!r} of {family!r}: name the checkpoint that it started from"
+        )
+    check_base(base, values, str(folder))
+    dropped = check_merged(base, shard, values, tam)
+    others, notes = _small_files(folder, base)
+    return Parts(
+        folder=folder,
+        tensors=dict.fromkeys(shard.tensors, shard),
+        adapter=adapter,
+        dropped=dropped,
+        config=_config(base.config, values, family),
+        configs=[folder / CONFIG, *([folder / ADAPTER_CONFIG] if adapter else [])],
+        others=others,
+        remembered=_remembered(base),
+        notes=notes,
+    )
+
+
+def _run_config(folder: Path) -> tuple[dict[str, Any], TamConfig]:
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{str(folder)!r} {problem}: expected the output_dir or a checkpoint-N of a training run")
+    values = read_json(folder / CONFIG)
+    if values.get("mm_vision_tower") != VISION_TOWER:
+        raise ConfigError(
+            f"{str(folder)!r}: mm_vision_tower = {values.get('mm_vision_tower')!r} in {CONFIG}: expected "
+            f"{VISION_TOWER!r}, a run with --vision_tower {VISION_TOWER}"
+        )
+    if values.get("tam") is None:
+        raise ConfigError(f"{str(folder)!r}: {CONFIG} has mm_vision_tower = 'tam' but no 'tam' section")
+    return values, TamConfig.from_dict(values["tam"])
+
+
+def _is_lora(folder: Path) -> bool:
+    """Whether it holds an adapter; else the projector of a run that trained nothing else.
+
+    Raises:
+        InputError: it holds neither, or a whole checkpoint.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        return True
+    whole = (*SINGLE, INDEX, f"{SINGLE[1]}.index.json")
+    if held := next((name for name in whole if (folder / name).is_file()), None):
+        raise InputError(f"{str(folder)!r} holds {held}: it is a whole checkpoint, and there is nothing to merge")
+    if not (folder / PROJECTOR_FILE).is_file():
+        raise InputError(
+            f"{str(folder)!r} holds neither {ADAPTER_CONFIG} nor {PROJECTOR_FILE}: expected what a LoRA or "
+            "projector-only run saved; of a run that was stopped take the last checkpoint-N"
+        )
+    return False
+
+
+def _open_non_lora(folder: Path) -> Shard:
+    if not (folder / FILE_NAME).is_file():
+        raise InputError(
+            f"{str(folder)!r} holds no {FILE_NAME}, which a TAM run saves beside its adapter or projector: the run was "
+            "stopped while it saved; take an earlier checkpoint of it"
+        )
+    return open_shard(folder / FILE_NAME)
+
+
+def _family(values: dict[str, Any], where: str) -> str:
+    family = loading._model_name(values, "")
+    if family not in loading._OVER_BASE:
+        raise ConfigError(
+            f"{where!r} is of the family {family or values.get('model_type')!r}: TAM adapters lie over "
+            f"{', '.join(loading._OVER_BASE)}"
+        )
+    return family
+
+
+def _config(of_base: dict[str, Any], values: dict[str, Any], family: str) -> dict[str, Any]:
+    """config.json of the model that the loader makes of the two."""
+    changes = {k: v for k, v in values.items() if k not in loading._NOT_COPIED and of_base.get(k) != v}
+    return {**of_base, **changes, "model_type": family, "architectures": [_CLASSES[family]]}
+
+
+def _small_files(folder: Path, base: Source) -> tuple[list[Path], list[str]]:
+    """The base's small files, with the run's tokenizer in place of the base's if it has one."""
+    known = {*_TOKENIZER, *_BESIDE_TOKENIZER}
+    own = [folder / name for name in sorted(known) if (folder / name).is_file()]
+    if any(path.name in _TOKENIZER for path in own):
+        return [*own, *(path for path in base.others if path.name not in known)], []
+    missing = not any(path.name in _TOKENIZER for path in base.others)
+    return base.others, ["there is no tokenizer, neither beside the run's weights nor in the base"] if missing else []
+
+
+def _remembered(base: Source) -> dict[str, Any] | None:
+    """What a way back to a dense checkpoint asks for: the base's tower, or what the base itself remembers."""
+    tower = base.config.get("mm_vision_tower")
+    if tower == VISION_TOWER:
+        journal = read_journal(base.folder)
+        return journal[0].get("dense") if journal else None
+    if not isinstance(tower, str) or not is_siglip_name(tower):
+        return None
+    return {name: base.config.get(name) for name in ("mm_vision_tower", "mm_spatial_pool_mode")}

@@ -1,0 +1,55 @@
+"""``tam merge``: what a LoRA or projector-only run saved and its base become a whole checkpoint on disk."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+DESCRIPTION = (
+    "Make a whole TAM checkpoint of what a LoRA or projector-only run of LLaVA-NeXT saved (its output_dir or a "
+    "checkpoint-N) and of the checkpoint that it started from, without the model in memory. The same command again "
+    "goes on with a killed run."
+)
+
+
+def add_parser(subparsers) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("merge", help="LoRA or projector over its base to whole checkpoint, on disk")
+    parser.description = DESCRIPTION
+    parser.add_argument("adapter", metavar="ADAPTER", help="folder that the run saved into")
+    parser.add_argument("target", metavar="DST", help="folder to write")
+    parser.add_argument("--base", required=True, metavar="BASE", help="checkpoint folder that the run started from")
+    transfer = parser.add_mutually_exclusive_group()
+    transfer.add_argument("--link", dest="transfer", action="store_const", const="link", help="hard-link whole shards")
+    transfer.add_argument(
+        "--copy",
+        dest="transfer",
+        action="store_const",
+        const="copy",
+        help="copy them (default: link where one file system holds both folders)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="begin anew in a DST that holds something else")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look, merge, and print what was done."""
+    from tam_plugin.checkpoint import merge, open_source
+    from tam_plugin.checkpoint.target import Options
+    from tam_plugin.cli.upcycle import _describe
+    from tam_plugin.patches.llava_next.merging import open_parts
+
+    options = Options(transfer=args.transfer, overwrite=args.overwrite, progress=True)
+    base = open_source(args.base)
+    try:
+        parts = open_parts(args.adapter, base)
+        try:
+            values = dataclasses.asdict(merge(base, args.target, parts, options=options))
+        finally:
+            parts.close()
+    finally:
+        base.close()
+    print(json.dumps(values) if args.json else _describe(values))
+    return 0
