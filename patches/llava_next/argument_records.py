@@ -41,7 +41,7 @@ def _hand_on(original: Callable) -> Callable:
     def parse_args_into_dataclasses(self, args=None, *rest, **kwargs):
         if TamArguments not in getattr(self, "dataclass_types", ()):
             return original(self, args, *rest, **kwargs)
-        _check_names(sys.argv[1:] if args is None else args)
+        check_names(sys.argv[1:] if args is None else args)
         parsed = original(self, args, *rest, **kwargs)
         tam_args = next(value for value in parsed if isinstance(value, TamArguments))
         others = tuple(value for value in parsed if value is not tam_args)
@@ -54,7 +54,12 @@ def _hand_on(original: Callable) -> Callable:
     return parse_args_into_dataclasses
 
 
-def _check_names(args: Iterable[str]) -> None:
+def check_names(args: Iterable[str]) -> None:
+    """Refuse a ``--tam_*`` argument that does not exist.
+
+    Raises:
+        ConfigError: with the nearest one that does.
+    """
     known = [f"--{f.name}" for f in dataclasses.fields(TamArguments)]
     for arg in args:
         name = arg.partition("=")[0]

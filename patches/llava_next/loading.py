@@ -29,8 +29,8 @@ _FAMILIES = {
     "qwen": "llava_qwen",
     "llama": "llava_llama",
 }
-_OVER_BASE = ("llava_qwen", "llava_qwen_moe", "llava_llama", "llava_mixtral")
-_NOT_COPIED = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
+OVER_BASE = ("llava_qwen", "llava_qwen_moe", "llava_llama", "llava_mixtral")
+NOT_COPIED = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
 
 
 def tam_values(model_path: str) -> dict[str, Any] | None:
@@ -62,7 +62,7 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
     check_inductor(tam.inductor)
     shapes = tensor_shapes(path) if os.path.isdir(path) else {}
     check_experts(shapes, tam.moe, path)
-    arguments = {**arguments, "model_name": _model_name(values, arguments["model_name"])}
+    arguments = {**arguments, "model_name": family_name(values, arguments["model_name"])}
     kind = _kind(path)
     if kind is None and base is None:
         if shapes:
@@ -79,14 +79,14 @@ def _load_over_base(
     original: Callable, arguments: dict[str, Any], values: dict[str, Any], tam: TamConfig
 ) -> tuple[Any, Any, Any, Any]:
     path, base, name = arguments["model_path"], arguments["model_base"], arguments["model_name"]
-    if name not in _OVER_BASE:
-        raise ConfigError(f"{path!r} is an adapter over {name}: TAM adapters load over {', '.join(_OVER_BASE)}")
+    if name not in OVER_BASE:
+        raise ConfigError(f"{path!r} is an adapter over {name}: TAM adapters load over {', '.join(OVER_BASE)}")
     where = f"{path!r} over {base!r}"
     of_base, extras = read_config(base), _extras(path)
     held = {**tensor_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
     check_experts(held, tam.moe, where)
     check_names(held, _expected(values, tam), where)
-    changes = {k: v for k, v in values.items() if k not in _NOT_COPIED and of_base.get(k) != v}
+    changes = {k: v for k, v in values.items() if k not in NOT_COPIED and of_base.get(k) != v}
     overwrite = {**changes, **(arguments.get("overwrite_config") or {})}
     with _quiet():
         tokenizer, model, processor, context = original(
@@ -150,7 +150,8 @@ def _config(values: dict[str, Any], arguments: dict[str, Any]) -> TamConfig:
     return TamConfig.from_dict(given)
 
 
-def _model_name(values: dict[str, Any], given: str) -> str:
+def family_name(values: dict[str, Any], given: str) -> str:
+    """The host's name for the class of a configuration; ``given`` if it says nothing."""
     architecture = "".join([*(values.get("architectures") or []), values.get("model_type") or ""]).lower()
     architecture = architecture.replace("_", "")
     return next((name for part, name in _FAMILIES.items() if part in architecture), given)

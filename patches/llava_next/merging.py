@@ -77,7 +77,7 @@ def _parts(
     family = _family(values, str(folder))
     if (base.folder / ADAPTER_CONFIG).exists():
         raise ConfigError(f"--base {str(base.folder)!r} holds an adapter itself: merge that first, and name the result")
-    found = loading._model_name(base.config, "")
+    found = loading.family_name(base.config, "")
     if found != family:
         raise ConfigError(
             f"--base {str(base.folder)!r} is of the family {found or base.config.get('model_type')!r}, the run in "
@@ -143,18 +143,18 @@ def _open_non_lora(folder: Path) -> Shard:
 
 
 def _family(values: dict[str, Any], where: str) -> str:
-    family = loading._model_name(values, "")
-    if family not in loading._OVER_BASE:
+    family = loading.family_name(values, "")
+    if family not in loading.OVER_BASE:
         raise ConfigError(
             f"{where!r} is of the family {family or values.get('model_type')!r}: TAM adapters lie over "
-            f"{', '.join(loading._OVER_BASE)}"
+            f"{', '.join(loading.OVER_BASE)}"
         )
     return family
 
 
 def _config(of_base: dict[str, Any], values: dict[str, Any], family: str) -> dict[str, Any]:
     """config.json of the model that the loader makes of the two."""
-    changes = {k: v for k, v in values.items() if k not in loading._NOT_COPIED and of_base.get(k) != v}
+    changes = {k: v for k, v in values.items() if k not in loading.NOT_COPIED and of_base.get(k) != v}
     return {**of_base, **changes, "model_type": family, "architectures": [_CLASSES[family]]}
 
 

@@ -17,9 +17,9 @@ from torch import nn
 from tam_plugin.budget import BudgetPolicy
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.llava_next.argument_records import _check_names
+from tam_plugin.patches.llava_next.argument_records import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, TamArguments, tam_config_from_args
-from tam_plugin.patches.llava_next.loading import _model_name
+from tam_plugin.patches.llava_next.loading import family_name
 from tam_plugin.patches.llava_next.loss_records import LANGUAGE_MODELS
 from tam_plugin.patches.llava_next.preflight import check_siglip_source, check_training, read_config
 from tam_plugin.patches.llava_next.tower import encoder_fields, siglip_config
@@ -106,7 +106,7 @@ def preview(arguments: list[str], *, gpus: int) -> Preview:
 def _parse(arguments: list[str]) -> tuple[HostFlags, SiglipFlag, TamArguments]:
     from transformers import HfArgumentParser
 
-    _check_names(arguments)
+    check_names(arguments)
     parser: Any = HfArgumentParser([HostFlags, SiglipFlag, TamArguments], exit_on_error=False, allow_abbrev=False)
     parse = inspect.unwrap(HfArgumentParser.parse_args_into_dataclasses)  # transformers' own
     try:
@@ -143,7 +143,7 @@ def _encoder_values(source: str | None) -> dict[str, Any]:
 
 
 def _on_meta(values: dict[str, Any], flags: HostFlags) -> nn.Module:
-    name = _model_name(values, "llava_qwen" if "qwen" in flags.model_name_or_path.lower() else "llava_llama")
+    name = family_name(values, "llava_qwen" if "qwen" in flags.model_name_or_path.lower() else "llava_llama")
     module = importlib.import_module(f"llava.model.language_model.{name}")
     model_class = getattr(module, LANGUAGE_MODELS[name])
     config_class = getattr(module, _CONFIGS.get(name, LANGUAGE_MODELS[name].replace("ForCausalLM", "Config")))

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Look, merge, and print what was done."""
     from tam_plugin.checkpoint import merge, open_source
     from tam_plugin.checkpoint.target import Options
-    from tam_plugin.cli.upcycle import _describe
+    from tam_plugin.cli.upcycle import describe_summary
     from tam_plugin.patches.llava_next.merging import open_parts
 
     options = Options(transfer=args.transfer, overwrite=args.overwrite, progress=True)
@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
             parts.close()
     finally:
         base.close()
-    print(json.dumps(values) if args.json else _describe(values))
+    print(json.dumps(values) if args.json else describe_summary(values))
     return 0

@@ -123,7 +123,7 @@ def _convert(args: argparse.Namespace, source: Source, layout: Layout) -> str:
             source, args.target, layout, tam, seed=args.seed, pool_mode_given=pool_mode_given, options=options
         )
     values = dataclasses.asdict(summary)
-    return json.dumps(values) if args.json else _describe(values)
+    return json.dumps(values) if args.json else describe_summary(values)
 
 
 def asked_config(args: argparse.Namespace) -> tuple[TamConfig, bool]:
@@ -146,7 +146,8 @@ def asked_config(args: argparse.Namespace) -> tuple[TamConfig, bool]:
     return tam, args.config is not None
 
 
-def _describe(values: dict[str, Any]) -> str:
+def describe_summary(values: dict[str, Any]) -> str:
+    """What a conversion did, for people."""
     shards = [f"{values[kind]} {kind}" for kind in ("linked", "copied", "written", "resumed") if values[kind]]
     lines = [
         f"checkpoint  {values['folder']}",

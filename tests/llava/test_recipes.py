@@ -38,8 +38,8 @@ class Shop:
         self.policy = folder / "policy.yaml"
         self.policy.write_text(default.replace("max_frames: 120", "max_frames: 2"))
 
-    def run(self, script: str, model: Path, out: str, *arguments: str, **variables: str):
-        """Run a script; ``variables`` replace its own."""
+    def command(self, script: str, model: Path, out: str, *arguments: str, **variables: str):
+        """A script's command line and environment; ``variables`` replace its own."""
         settings = {
             "LLAVA_NEXT": str(self.host),
             "MODEL": str(model),
@@ -55,7 +55,11 @@ class Shop:
             **variables,
         }
         env = tiny.environment(self.host, self.hub, **settings)
-        command = ["bash", str(SCRIPTS / script), *arguments]
+        return ["bash", str(SCRIPTS / script), *arguments], env
+
+    def run(self, script: str, model: Path, out: str, *arguments: str, **variables: str):
+        """Run a script."""
+        command, env = self.command(script, model, out, *arguments, **variables)
         return subprocess.run(
             command, env=env, cwd=self.folder, capture_output=True, text=True, timeout=500, check=False
         )
