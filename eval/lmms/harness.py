@@ -67,7 +67,10 @@ def _cache_create(original: Callable) -> Callable:
     @functools.wraps(original)
     def create(cls, *args, **kwargs):
         call = signature.bind(cls, *args, **kwargs)
-        if call.arguments.get("model") in CLASS_PATHS:
+        model = call.arguments.get("model")
+        if isinstance(getattr(model, "cache_name", None), str):  # simple_evaluate(model=an instance)
+            call.arguments["model"] = model.cache_name
+        elif model in CLASS_PATHS:
             call.arguments["model_args"] = f"{call.arguments.get('model_args')},tam={_CURRENT['fingerprint']}"
         return original(*call.args, **call.kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from tam_plugin.eval.lmms.requests import Request, read_request
 from tam_plugin.eval.lmms.results import LogLikelihood, NoAnswer
 from tam_plugin.eval.lmms.sample_log import SampleLog
 from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.training.fingerprints import values_sha256
 
 MAX_NAMED = 10
 """Failed requests that are named at the end."""
@@ -63,6 +65,11 @@ class TamModel(lmms):
     def device(self) -> Any:
         """Where the model is."""
         return self.host.device
+
+    @property
+    def cache_name(self) -> str:
+        """What tells this instance from others in the response cache; lmms-eval itself would take its address."""
+        return f"{type(self).__name__}|{dataclasses.replace(self.settings, log=None)}|{values_sha256(self.fingerprint)}"
 
     @property
     def batch_size(self) -> int:

@@ -11,6 +11,7 @@ BENCHES = {
     "video": "64 frames of a ten-minute video against the host's decord path",
     "preprocess": "frames to encoder input against the host's per-frame processor",
     "tower": "mixture vision tower against the dense tower and a per-expert loop",
+    "step": "one stage-3 training step of TAM against the dense host at the same visual tokens",
     "inductor": "the embedded Inductor against a SmolLM2-135M-shaped classifier",
 }
 

@@ -162,17 +162,22 @@ def test_cached_responses_belong_to_policy_inductor_and_weights(onevision, video
     policy = tmp_path / "policy.yaml"
     policy.write_text(DEFAULT_POLICY.read_text())
 
-    def key(name="tallva_onevision"):
-        make("onevision", onevision, videos, policy=policy)
+    def key(name="tallva_onevision", **arguments):
+        model = make("onevision", onevision, videos, policy=policy, **arguments)
+        name = model if name == "instance" else name
         cache = ResponseCache.create(str(tmp_path / "cache"), model=name, model_args=f"pretrained={onevision}")
         cache.close()
         return cache.model_fingerprint
 
     first = key()
     assert key() == first
+    instance = key("instance")
+    assert key("instance", log=tmp_path / "log.jsonl") == instance != first
+    assert key("instance", image_fps=2.0) != instance
     assert key("llava_vid") == f'llava_vid|{{"pretrained":"{onevision}"}}'  # other models' keys are as they were
     policy.write_text(DEFAULT_POLICY.read_text().replace("min_confidence: 0.35", "min_confidence: 0.4"))
     assert key() != first
+    assert key("instance") != instance
 
 
 def test_padding_requests_are_not_asked_twice(onevision, videos, instances, tmp_path):

@@ -310,3 +310,25 @@ def test_a_label_of_an_earlier_extension_is_taken() -> None:
     with pytest.raises(ConfigError, match="exists already"):
         check_new("endless-videos", [*TASK_LABELS, LABEL])
     check_new("Shorter Videos", [*TASK_LABELS, LABEL])
+
+
+def test_old_rows_keep_the_bases_opinion_in_their_target(tmp_path):
+    from tam_plugin.inductor.finetuning.lora import remember
+    from tam_plugin.inductor.finetuning.rows import cut_ids, soft_targets
+    from tam_plugin.inductor.finetuning.students import load_student
+
+    base = Inductor.from_pretrained(compact_base(tmp_path / "base"))
+    student = load_student(str(tmp_path / "base"), base, LABEL)
+    data = write_data(tmp_path / "rows.jsonl", (1, 5, 8), 1)
+    rows = [*read_rows([str(data)], [*TASK_LABELS, LABEL])]
+    ids = cut_ids(base.token_ids([row.text(use_options=True, use_duration=False) for row in rows]), 64)
+    labels = soft_targets(rows, 9, label2_weight=0.3, label_smoothing=0.0)
+    assert torch.equal(remember(student, rows, ids, labels, 0.0), labels)
+    half = remember(student, rows, ids, labels, 0.5)
+    found = base.classify_batch([row.question for row in rows])
+    for row, distribution in enumerate(found):
+        # The opinion is the one at temperature 1; the base's probabilities are at 1.5.
+        opinion = torch.tensor(distribution.probabilities) ** base.temperature
+        expected = 0.5 * labels[row, :8] + 0.5 * opinion / opinion.sum()
+        torch.testing.assert_close(half[row, :8], expected, atol=1e-3, rtol=0)
+    assert half[:, 8].sum() == 0 and torch.allclose(half.sum(1), torch.ones(3))

@@ -75,6 +75,7 @@ def remember(student: Student, rows: Sequence[Row], ids: Sequence[list[int]], ta
     old = [i for i, row in enumerate(rows) if row.label != new]
     if not keep or not old:
         return target
+    student.model.eval()
     opinion = all_logits(student, [ids[i] for i in old])[:, : new - 1].float().softmax(dim=1)
     target = target.clone()
     target[old] *= 1 - keep
@@ -101,7 +102,6 @@ def teach(student: Student, rows: Sequence[Row], ids: Sequence[list[int]], optio
         label2_weight=options.label2_weight,
         label_smoothing=options.label_smoothing,
     )
-    student.model.eval()
     target = remember(student, rows, ids, target, options.keep)
     config = peft.LoraConfig(
         r=options.rank,
