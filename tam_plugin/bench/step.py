@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 DENSE, TAM = "dense (host)", "TAM"
-PRESETS = ("7b", "tiny")
+PRESETS = {"7b": 32, "tiny": 4}
+"""Sizes of the model, and the frames that each sees unless told."""
 PUBLISHED = "llava-video-7b"
 """The preset of ``tam flops`` whose published sizes ``7b`` takes."""
 LORA_RANK, LORA_ALPHA = 16, 32
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=PRESETS, help="7b: SigLIP-so400m and Qwen2-7B (default on cuda); tiny (default elsewhere)"
     )
-    parser.add_argument("--frames", type=int, default=32, help="frames of the video (default: %(default)s)")
+    parser.add_argument("--frames", type=int, help="frames of the video (default: 32; 4 with tiny)")
     parser.add_argument("--stride", type=int, default=2, help="pooling stride (default: %(default)s)")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if it is there"
@@ -62,16 +63,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    device, preset = _check(args)
+    device, preset, frames = _check(args)
     require("peft", needed_for="tam bench step", extra="train")
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     fields, batch = model_fields(preset), {}
     seconds, losses, memory, trained = {}, {}, {}, {}
     for way in (DENSE, TAM):
-        with _enough_memory(way, preset, args, device):
+        what = f"--preset {preset} --frames {frames} --stride {args.stride}, {way}"
+        with _enough_memory(what, device):
             torch.manual_seed(0)
             model = build(way, fields, args.stride, torch.device(device), dtype)
-            batch = training_batch(fields, args.frames, args.stride, torch.device(device), dtype)
+            batch = training_batch(fields, frames, args.stride, torch.device(device), dtype)
             step = TrainingStep(model, inputs_of(way, batch))
             trained[way] = sum(parameter.numel() for parameter in step.trained)
             if device == "cuda":
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     visual = int((batch["input_ids"] == fields["video_token_index"]).sum())
     return {
         **{"preset": preset, "device": device, "gpu": torch.cuda.get_device_name() if device == "cuda" else None},
-        **{"dtype": str(dtype).removeprefix("torch."), "frames": args.frames, "stride": args.stride},
+        **{"dtype": str(dtype).removeprefix("torch."), "frames": frames, "stride": args.stride},
         "visual_tokens": visual,
         "text_tokens": batch["input_ids"].numel() - visual,
         "rounds": args.rounds,
@@ -97,13 +99,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _check(args: argparse.Namespace) -> tuple[str, str]:
-    """Device and preset."""
+def _check(args: argparse.Namespace) -> tuple[str, str, int]:
+    """Device, preset and frames."""
     import torch
 
     strides = TamConfig().projector.strides
     for name in ("frames", "rounds"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: expected a whole number >= 1")
     if args.stride not in strides:
         raise InputError(f"--stride {args.stride}: expected one of {', '.join(map(str, strides))}")
@@ -113,7 +115,7 @@ def _check(args: argparse.Namespace) -> tuple[str, str]:
     preset = args.preset or ("7b" if device == "cuda" else "tiny")
     if preset == "7b" and device == "cpu":
         raise InputError("--preset 7b: expected a CUDA GPU, and this would run on the CPU; take --preset tiny")
-    return device, preset
+    return device, preset, args.frames or PRESETS[preset]
 
 
 def model_fields(preset: str) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def model_fields(preset: str) -> dict[str, Any]:
         sizes = load_yaml(PRESET_FILE, what="FLOPs presets")[PUBLISHED]
         vision, language = config["vision_config"], config["text_config"]
         config["vision_config"] = {**vision, **sizes["vision"]}
-        # How many layers use a sliding window is worked out from the number of layers, which is another now.
+        # What the host works out from the tiny sizes (the kinds of layers) is left behind.
         kept = {key: language[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         config["text_config"] = {**kept, **sizes["language"]}
     return config
@@ -229,7 +231,7 @@ class TrainingStep:
         loss = self._model(**self._inputs, use_cache=False).loss
         loss.backward()
         self._optimizer.step()
-        self.loss = float(loss)  # waits for the forward
+        self.loss = float(loss.detach())
         if loss.is_cuda:
             import torch
 
@@ -249,7 +251,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _enough_memory(way: str, preset: str, args: argparse.Namespace, device: str) -> Iterator[None]:
+def _enough_memory(what: str, device: str) -> Iterator[None]:
     """Turn CUDA's out-of-memory error into one line that says how much there was."""
     import torch
 
@@ -263,8 +265,7 @@ def _enough_memory(way: str, preset: str, args: argparse.Namespace, device: str)
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TamError(
-            f"--preset {preset} --frames {args.frames} --stride {args.stride}, {way}: the GPU's memory does not "
-            f"suffice: {total / _GIB:.1f} GiB, of which {free / _GIB:.1f} GiB were free at the start; take fewer "
+            f"{what}: the GPU's memory does not suffice: {total / _GIB:.1f} GiB, of which {free / _GIB:.1f} GiB were free at the start; take fewer "
             "frames, a larger stride, or a larger GPU"
         ) from error
 
