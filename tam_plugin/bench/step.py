@@ -265,8 +265,8 @@ def _enough_memory(what: str, device: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TamError(
-            f"{what}: the GPU's memory does not suffice: {total / _GIB:.1f} GiB, of which {free / _GIB:.1f} GiB were free at the start; take fewer "
-            "frames, a larger stride, or a larger GPU"
+            f"{what}: the GPU's memory does not suffice: {total / _GIB:.1f} GiB, of which {free / _GIB:.1f} GiB were "
+            "free at the start; take fewer frames, a larger stride, or a larger GPU"
         ) from error
 
 
