@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 import random
@@ -153,7 +154,9 @@ def test_a_tenth_type_beside_the_ninth(extended: Path, files: Path, tmp_path: Pa
     (tmp_path / "tenth.jsonl").write_text("".join(lines))
     tenth = TaskExtension(label="Lengths", group="frames")
     replay = [str(tmp_path / "mixed.jsonl")]
-    extend(str(extended), tenth, [str(tmp_path / "tenth.jsonl")], tmp_path / "out", replay=replay, options=OPTIONS)
+    # Its samples are questions of type 2 with one word more, which the base's own opinion speaks against.
+    options = dataclasses.replace(OPTIONS, keep=0.0)
+    extend(str(extended), tenth, [str(tmp_path / "tenth.jsonl")], tmp_path / "out", replay=replay, options=options)
     inductor = Inductor.from_pretrained(tmp_path / "out")
     assert [(e.label, e.group) for e in inductor.extensions] == [(LABEL, None), ("Lengths", "frames")]
     found = inductor.classify_batch([f"is {WORDS[8]} the dog", f"{question(2, rng)} length", "show me why"])
