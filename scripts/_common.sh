@@ -110,6 +110,25 @@ common_arguments() {
     if [[ -n "${INDUCTOR:-}" ]]; then ARGUMENTS+=(--tam_inductor "$INDUCTOR"); fi
 }
 
+# lora_arguments: what the LoRA upgrades add to ARGUMENTS.
+lora_arguments() {
+    ARGUMENTS+=(
+        --lora_enable True
+        --lora_r "${LORA_R:-64}"
+        --lora_alpha "${LORA_ALPHA:-128}"
+        --lora_dropout "${LORA_DROPOUT:-0.05}"
+        --tam_moe True
+        --tam_num_experts "${EXPERTS:-4}"
+        --tam_top_k "${TOP_K:-2}"
+        --tam_balance_loss_weight 0.001
+        --tam_z_loss_weight 0.0005
+        --mm_tunable_parts mm_language_model
+        --tam_tunable_parts gates,experts,projectors,newline
+        --learning_rate "$(rate 2.5e-5)"
+        --mm_vision_tower_lr "$(rate 5e-6)"
+    )
+}
+
 # launch ARGUMENT...: run the host's script, or with DRY_RUN=1 print what would be run and what it would train.
 launch() {
     local script="$LLAVA_NEXT/llava/train/train_mem.py" command

@@ -23,18 +23,5 @@ need_model MODEL "a TAM checkpoint on disk: tam upcycle LLaVA-Video-72B tam-qwen
 check_data
 
 common_arguments
-launch "${ARGUMENTS[@]}" \
-    --lora_enable True \
-    --lora_r "${LORA_R:-64}" \
-    --lora_alpha "${LORA_ALPHA:-128}" \
-    --lora_dropout "${LORA_DROPOUT:-0.05}" \
-    --tam_moe True \
-    --tam_num_experts "${EXPERTS:-4}" \
-    --tam_top_k "${TOP_K:-2}" \
-    --tam_balance_loss_weight 0.001 \
-    --tam_z_loss_weight 0.0005 \
-    --mm_tunable_parts mm_language_model \
-    --tam_tunable_parts gates,experts,projectors,newline \
-    --learning_rate "$(rate 2.5e-5)" \
-    --mm_vision_tower_lr "$(rate 5e-6)" \
-    "$@"
+lora_arguments
+launch "${ARGUMENTS[@]}" "$@"

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tam_plugin.flops
 from tam_plugin.checkpoint.figures import model_shape
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.source import CONFIG, read_json
 from tam_plugin.config import TamConfig, load_yaml
 from tam_plugin.errors import ConfigError, InputError, TamError
 from tam_plugin.flops import ModelShape
-
-PRESET_FILE = Path(tam_plugin.flops.__file__).with_name("presets.yaml")
+from tam_plugin.flops.shapes import PRESET_FILE
 
 _MLP = re.compile(r"mlp([1-9])x_gelu")
 _ONEVISION_NAMES = ("vision_tower.encoder.layers.0.", "multi_modal_projector.")

@@ -17,20 +17,13 @@ from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.llava_next import loading
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
+from tam_plugin.patches.llava_next.loss_records import LANGUAGE_MODELS
 from tam_plugin.patches.llava_next.merging_checks import check_base, check_merged
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME
 from tam_plugin.patches.llava_next.preflight import is_siglip_name
 
 LORA_PREFIX = "base_model.model."
 PROJECTOR_FILE = "mm_projector.bin"
-
-_CLASSES = {
-    "llava_qwen": "LlavaQwenForCausalLM",
-    "llava_qwen_moe": "LlavaQwenMoeForCausalLM",
-    "llava_llama": "LlavaLlamaForCausalLM",
-    "llava_mixtral": "LlavaMixtralForCausalLM",
-}
-"""The host's classes by the model_type of their configurations."""
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "tokenizer.model")
 _BESIDE_TOKENIZER = (
@@ -155,7 +148,7 @@ def _family(values: dict[str, Any], where: str) -> str:
 def _config(of_base: dict[str, Any], values: dict[str, Any], family: str) -> dict[str, Any]:
     """config.json of the model that the loader makes of the two."""
     changes = {k: v for k, v in values.items() if k not in loading.NOT_COPIED and of_base.get(k) != v}
-    return {**of_base, **changes, "model_type": family, "architectures": [_CLASSES[family]]}
+    return {**of_base, **changes, "model_type": family, "architectures": [LANGUAGE_MODELS[family]]}
 
 
 def _small_files(folder: Path, base: Source) -> tuple[list[Path], list[str]]:

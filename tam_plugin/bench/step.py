@@ -126,7 +126,7 @@ def model_fields(preset: str) -> dict[str, Any]:
     config.pop("model_type")
     if preset == "7b":
         from tam_plugin.config import load_yaml
-        from tam_plugin.eval.flops.subjects import PRESET_FILE
+        from tam_plugin.flops.shapes import PRESET_FILE
 
         sizes = load_yaml(PRESET_FILE, what="FLOPs presets")[PUBLISHED]
         vision, language = config["vision_config"], config["text_config"]

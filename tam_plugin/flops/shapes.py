@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tam_plugin.config import ProjectorConfig, TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.flops.language import LanguageShape, whole
+
+PRESET_FILE = Path(__file__).with_name("presets.yaml")
+"""Published sizes of LLaVA-Video models, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
