@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
@@ -19,7 +18,8 @@ from tam_plugin.eval.lmms.decisions import Decided, Decider
 from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
 from tam_plugin.eval.lmms.host import Answered, Host, sampling_options
 from tam_plugin.eval.lmms.requests import Request, read_request
-from tam_plugin.eval.lmms.results import LogLikelihood, NoAnswer
+from tam_plugin.eval.lmms.responses import from_record, with_answer, without_answer
+from tam_plugin.eval.lmms.resume import Earlier
 from tam_plugin.eval.lmms.sample_log import SampleLog
 from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.training.fingerprints import values_sha256
@@ -52,6 +52,8 @@ class TamModel(lmms):
         self.decider = Decider(self.settings, self.host)
         self.fingerprint = evaluation_fingerprint(self.host.weights, self.decider.policy, self.decider.inductor_name)
         harness.attach(self.settings.prompts_of, self.fingerprint)
+        alike = dataclasses.replace(self.settings, log=None, batch_size=1)
+        self._earlier = Earlier(self.settings.log, [type(self).__name__, str(alike), self.fingerprint])
         self._log = SampleLog(self.settings.log, self._rank) if self.settings.log else None
         self._failed: list[tuple[str, int, str]] = []
         self._requests = self._tokens = 0
@@ -109,6 +111,13 @@ class TamModel(lmms):
         asked = [n for n, is_padding in enumerate(padding) if not is_padding]
         responses: list[Any] = [None] * len(requests)
         by_key: dict[Any, Any] = {}
+        known = {n: record for n in asked if (record := self._earlier.find(requests[n])) is not None}
+        for number, record in known.items():
+            responses[number] = by_key[requests[number].key] = from_record(record)
+            self._count(record, is_new=False)
+        if known:
+            logger.info(f"{self.settings.log}: {len(known)} of {len(asked)} requests were answered by an earlier run")
+            asked = [n for n in asked if n not in known]
         bar = tqdm(total=len(asked), desc="TAM", disable=True if self._rank else None)
         for batch in self._batches(requests, asked):
             answers = self._answer([requests[n] for n in batch], compute)
@@ -149,9 +158,9 @@ class TamModel(lmms):
         share_s = (time.perf_counter() - started) / max(1, len(ready_ones))
         responses = []
         for request, one, record in zip(requests, decided, records, strict=True):
-            response = _without_answer(request, record["error"])
+            response = without_answer(request, record["error"])
             if one is not None:
-                response = _with_answer(record, next(answers), share_s)
+                response = with_answer(record, next(answers), share_s)
             self._count(record)
             responses.append(response)
         return responses
@@ -164,6 +173,7 @@ class TamModel(lmms):
             "index": request.index,
             "continuation": request.continuation,
             "error": None,
+            **self._earlier.marks(request),
         }
         room = sampling_options(request.generation)["max_new_tokens"] if request.continuation is None else 0
         try:
@@ -172,14 +182,14 @@ class TamModel(lmms):
             return None, {**record, "error": str(error)}
         return decided, {**record, **decided.record()}
 
-    def _count(self, record: dict[str, Any]) -> None:
+    def _count(self, record: dict[str, Any], *, is_new: bool = True) -> None:
         self._requests += 1
         self._seconds += record["seconds"]
         self._tokens += record.get("output_tokens") or 0
         if record["error"] is not None:
             self._failed.append((record["task"], record["doc_id"], record["error"]))
             logger.error(f"no answer: task {record['task']}, row {record['doc_id']}: {record['error']}")
-        if self._log is not None:
+        if self._log is not None and is_new:
             self._log.write({**record, "seconds": round(record["seconds"], 4)})
 
     def _report(self) -> None:
@@ -195,25 +205,3 @@ class TamModel(lmms):
             named = "".join(f"\n  task {task}, row {row}: {error}" for task, row, error in failed[:MAX_NAMED])
             more = f"\n  and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
             logger.error(f"{len(failed)} of {requests} requests have no answer and count as wrong:{named}{more}")
-
-
-def _without_answer(request: Request, reason: str | None) -> Any:
-    if request.continuation is None:
-        return NoAnswer(str(reason))
-    return GenerationResult(LogLikelihood(request.losing_loss(), False))
-
-
-def _with_answer(record: dict[str, Any], answered: Answered, share_s: float) -> GenerationResult:
-    """The response of a request that was computed; ``record`` is filled up."""
-    record["seconds"] += share_s
-    record.update(
-        prompt_tokens=answered.prompt_tokens,
-        visual_tokens=answered.visual_tokens,
-        output_tokens=answered.output_tokens,
-    )
-    counts = TokenCounts(input_tokens=answered.prompt_tokens, output_tokens=answered.output_tokens)
-    if answered.loss is None:
-        record["response"] = answered.text
-        return GenerationResult(answered.text, counts)
-    record["response"] = [answered.loss, answered.is_greedy]
-    return GenerationResult(LogLikelihood(answered.loss, bool(answered.is_greedy)), counts)

@@ -1,0 +1,58 @@
+"""What a killed run had answered, out of its sample log.
+
+lmms-eval 0.7.3 keeps nothing of a run before its last request: its response cache is written after all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.errors import ConfigError
+from tam_plugin.eval.lmms.host import sampling_options
+from tam_plugin.eval.lmms.requests import Request
+from tam_plugin.eval.lmms.sample_log import read_log
+from tam_plugin.training.fingerprints import values_sha256
+
+_DIGITS = 16
+
+
+class Earlier:
+    """Records of a log, by request.
+
+    Args:
+        log: the sample log that goes on; None, or a file that is not there, holds nothing.
+        evaluation: what tells weights, policy, Inductor and settings from others.
+
+    Raises:
+        ConfigError: the log is of another evaluation.
+        InputError: it is no sample log.
+    """
+
+    def __init__(self, log: str | None, evaluation: Any) -> None:
+        self.evaluation = values_sha256(evaluation)[:_DIGITS]
+        self._records: dict[str, dict[str, Any]] = {}
+        if log is None or not (path := Path(log).expanduser()).exists():
+            return
+        for record in read_log(path):
+            if record.get("evaluation") != self.evaluation:
+                raise ConfigError(
+                    f"model_args: log = {log!r} is of an evaluation with other weights, policy, Inductor or arguments "
+                    f"(task {record['task']}, row {record['doc_id']}): go on with those, or name a new file"
+                )
+            if record.get("error") is None:
+                self._records[str(record.get("request"))] = record
+
+    def marks(self, request: Request) -> dict[str, str]:
+        """What a request's record is known by."""
+        return {"evaluation": self.evaluation, "request": _key(request)}
+
+    def find(self, request: Request) -> dict[str, Any] | None:
+        """The record of the very same request, if it had an answer; answers that are drawn are drawn anew."""
+        if request.continuation is None and sampling_options(request.generation)["do_sample"]:
+            return None
+        return self._records.get(_key(request))
+
+
+def _key(request: Request) -> str:
+    return values_sha256([*map(str, request.key), dict(request.generation)])[:_DIGITS]
