@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,11 +36,13 @@ class Answer:
         text: the answer.
         prompt_tokens: tokens of the whole prompt, visual ones included.
         visual_tokens: tokens of the video.
+        prompt: the prompt as the model read it; one mark stands for all visual tokens.
     """
 
     text: str
     prompt_tokens: int
     visual_tokens: int
+    prompt: str
 
 
 class VideoAssistant:
@@ -62,6 +65,11 @@ class VideoAssistant:
     def config(self):
         """The model's configuration, :class:`TamOnevisionConfig`."""
         return self.loaded.model.config
+
+    @property
+    def vision_tower(self) -> torch.nn.Module:
+        """The encoder, for :func:`tam_plugin.vision.collect_routing` to listen to."""
+        return self.loaded.model.model.vision_tower
 
     def policy(
         self,
@@ -132,7 +140,19 @@ class VideoAssistant:
             )
         new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
         visual_tokens = int((inputs["input_ids"] == config.video_token_id).sum())
-        return Answer(loaded.tokenizer.decode(new, skip_special_tokens=True).strip(), prompt_tokens, visual_tokens)
+        text = loaded.tokenizer.decode(new, skip_special_tokens=True).strip()
+        prompt = _prompt_text(inputs["input_ids"][0].tolist(), loaded.tokenizer, config.video_token_id)
+        return Answer(text, prompt_tokens, visual_tokens, prompt)
+
+
+def _prompt_text(ids: list[int], tokenizer, video_token_id: int) -> str:
+    """A prompt in words, each run of visual tokens as its count."""
+    parts = []
+    for visual, run in itertools.groupby(ids, key=lambda token: token == video_token_id):
+        tokens = list(run)
+        words = f"[{len(tokens)} visual tokens]"
+        parts.append(words if visual else tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
+    return "".join(parts)
 
 
 def _demo(device: str = "auto") -> Loaded:

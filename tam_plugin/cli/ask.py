@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from tam_plugin.cli import common
 from tam_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from tam_plugin.patches.onevision import Answer, VideoAssistant
+    from tam_plugin.report import Case
+    from tam_plugin.video import SampledVideo
+    from tam_plugin.vision import RoutingCollector
 
 NATIVE_SIZE_LIMIT = 1920
 """Pixels a side that are decoded, at most. Frames up to this size reach the encoder with the host's own pixels."""
@@ -25,6 +32,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="length of the answer, at most")
     parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames as one picture")
+    parser.add_argument("--report", metavar="FILE.html", help="write decision, frames, experts, answer as a page")
     parser.set_defaults(run=run)
 
 
@@ -32,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """Decide, sample, encode, answer, print."""
     from tam_plugin.budget import BudgetPolicy
     from tam_plugin.patches.onevision import VideoAssistant
+    from tam_plugin.report import write_case
     from tam_plugin.video import contact_sheet
+    from tam_plugin.vision import collect_routing
 
     if args.max_new_tokens < 1:
         raise InputError(f"--max-new-tokens {args.max_new_tokens}: expected a whole number >= 1")
@@ -40,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-    common.check_sheet(args.contact_sheet)
+    common.check_outputs(args)
     own_policy = None if args.policy is None else BudgetPolicy.from_yaml(args.policy)
     question = common.read_question(args)
     assistant = VideoAssistant.from_pretrained(args.model, device=args.device)
@@ -48,12 +58,15 @@ def run(args: argparse.Namespace) -> int:
         args.inductor = assistant.config.tam_config.inductor
     policy = assistant.policy(question.query, args.options, max_new_tokens=args.max_new_tokens, policy=own_policy)
     decision, video = common.sample(args, common.decide(args, question, policy), size=NATIVE_SIZE_LIMIT)
-    answer = assistant.answer(
-        video, question.query, decision.budget, options=args.options, max_new_tokens=args.max_new_tokens
-    )
+    with collect_routing(assistant.vision_tower) as routing:
+        answer = assistant.answer(
+            video, question.query, decision.budget, options=args.options, max_new_tokens=args.max_new_tokens
+        )
     # Nothing is written or said before the answer is there.
     if args.contact_sheet is not None:
         contact_sheet(video, args.contact_sheet)
+    if args.report is not None:
+        write_case(_case(args, question.query, assistant, decision, video, answer, routing), args.report)
     if assistant.notice:
         print(f"tam: note: {assistant.notice}", file=sys.stderr)
     values = {**common.report(decision, video), "answer": answer.text, "notice": assistant.notice}
@@ -63,5 +76,49 @@ def run(args: argparse.Namespace) -> int:
     print(common.describe(values))
     if args.contact_sheet is not None:
         print(f"sheet       {args.contact_sheet}")
+    if args.report is not None:
+        print(f"report      {args.report}")
     print(f"answer      {answer.text!r}")
     return 0
+
+
+def _case(
+    args: argparse.Namespace,
+    query: str,
+    assistant: VideoAssistant,
+    decision: common.Decision,
+    video: SampledVideo,
+    answer: Answer,
+    routing: RoutingCollector,
+) -> Case:
+    """What the page of this question shows."""
+    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.report import Case
+    from tam_plugin.vision import RoutingStatistics
+
+    statistics = RoutingStatistics()
+    statistics.update(routing, [len(video)], [decision.distribution.task.label])
+    experts = statistics.to_dict().get("all", {"load": None, "mean_weight": None})
+    policy = decision.policy
+    assert isinstance(policy, BudgetPolicy)  # what --policy and checkpoints hold
+    context = policy.context
+    fixed = BudgetPolicy.fixed(
+        grid=context.grid, pool_mode=context.pool_mode, newline_position=context.newline_position
+    )
+    return Case(
+        query=query,
+        options=args.options,
+        distribution=decision.distribution,
+        budget=decision.budget,
+        baseline=fixed.budget(None, decision.info.duration_s, video_frames=decision.info.num_frames),
+        context_tokens=context.visual_tokens,
+        video=video,
+        expert_load=experts["load"],
+        expert_weight=experts["mean_weight"],
+        top_k=assistant.config.tam_config.moe.top_k,
+        prompt=answer.prompt,
+        prompt_tokens=answer.prompt_tokens,
+        answer=answer.text,
+        model=args.model,
+        notice=assistant.notice,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,18 +79,26 @@ def _read_query(query: str) -> str:
         raise InputError(f"the query is not valid UTF-8: {error}") from error
 
 
-def check_sheet(path: str | None) -> None:
-    """Refuse a contact sheet that could not be written, before anything long is done.
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse a contact sheet or report that could not be written, before anything long is done.
 
     Raises:
-        InputError: the path is empty or a directory, or its folder is not there.
+        InputError: a path is empty, no regular file or the video itself, its folder is not there, or both are one.
     """
-    if path is None:
-        return
-    if not path.strip() or Path(path).is_dir():
-        raise InputError(f"--contact-sheet {path!r}: expected the name of a PNG file")
-    if not Path(path).absolute().parent.is_dir():
-        raise InputError(f"--contact-sheet {path!r}: there is no folder {str(Path(path).parent)!r}")
+    outputs = {"--contact-sheet": (args.contact_sheet, "a PNG"), "--report": (getattr(args, "report", None), "an HTML")}
+    taken: dict[str, str] = {}
+    for option, (path, kind) in outputs.items():
+        if path is None:
+            continue
+        if not path.strip() or (os.path.exists(path) and not os.path.isfile(path)):
+            raise InputError(f"{option} {path!r}: expected the name of {kind} file")
+        if not os.path.isdir(Path(path).absolute().parent):
+            raise InputError(f"{option} {path!r}: there is no folder {str(Path(path).parent)!r}")
+        if os.path.exists(path) and os.path.exists(args.video) and os.path.samefile(path, args.video):
+            raise InputError(f"{option} {path!r}: this is the video; expected the name of {kind} file")
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise InputError(f"{option} {path!r}: {other} writes this file already; expected another name")
 
 
 def decide(args: argparse.Namespace, question: Question, policy: BudgetPolicy | FixedPolicy) -> Decision:

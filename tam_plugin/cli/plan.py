@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from tam_plugin.budget import BudgetPolicy
     from tam_plugin.video import contact_sheet
 
-    common.check_sheet(args.contact_sheet)
+    common.check_outputs(args)
     policy = BudgetPolicy.from_yaml(args.policy)
     decision = common.decide(args, common.read_question(args), policy)
     decision, video = common.sample(args, decision, size=SHEET_SIZE)

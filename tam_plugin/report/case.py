@@ -1,0 +1,85 @@
+"""Case: everything that the page of one question shows; written in one step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import replaced_file
+
+if TYPE_CHECKING:
+    from tam_plugin.budget import VisualBudget
+    from tam_plugin.taxonomy import TaskDistribution
+    from tam_plugin.video import SampledVideo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One question about one video, answered.
+
+    Attributes:
+        query: the question.
+        options: its answer options, if it has any.
+        distribution: what the Inductor said of it.
+        budget: what the policy took.
+        baseline: what the fixed policy would have taken of the same video, in the same model's tokens.
+        context_tokens: visual tokens that the model's context leaves; None if there is no limit.
+        video: the frames that the model saw.
+        expert_load: ``[L][E]``, fraction of each mixture layer's assignments that every expert took in this forward;
+            None for a model without mixture layers.
+        expert_weight: ``[L][E]``, mean weight of an expert over the tokens that took it; None likewise.
+        top_k: experts a token takes.
+        prompt: the text that the language model read, visual tokens named.
+        prompt_tokens: its tokens, visual ones included.
+        answer: what the model said.
+        model: its name or path; None for the demonstration model.
+        notice: what a reader must know about its weights.
+    """
+
+    query: str
+    options: Sequence[str] | None = None
+    distribution: TaskDistribution
+    budget: VisualBudget
+    baseline: VisualBudget
+    context_tokens: int | None = None
+    video: SampledVideo
+    expert_load: Sequence[Sequence[float]] | None = None
+    expert_weight: Sequence[Sequence[float]] | None = None
+    top_k: int = 2
+    prompt: str
+    prompt_tokens: int
+    answer: str
+    model: str | None = None
+    notice: str | None = None
+
+
+def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
+    """Write the page of ``case``: one HTML file that needs nothing else, neither scripts nor a network.
+
+    The page takes its place in one step: there is never a half-written one at ``path``.
+
+    Args:
+        case: the question.
+        path: of the HTML file; its folder must exist.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from tam_plugin.report.page import render
+
+    target = Path(path)
+    page = render(case)
+    try:
+        with replaced_file(target) as file:
+            file.write(page)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"the report {str(target)!r} cannot be written: {reason}") from error
+    return target
