@@ -27,7 +27,7 @@ body { margin: 0 auto; max-width: 1180px; padding: 16px 24px; background: #fffff
 h1 { font-size: 24px; margin: 8px 0; }
 h2 { font-size: 17px; margin: 26px 0 8px; border-bottom: 1px solid #8a94a3; padding-bottom: 3px; }
 p { margin: 6px 0; }
-h1, li, pre { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
+h1, li, pre { white-space: pre-wrap; overflow-wrap: break-word; unicode-bidi: plaintext; }
 .facts, figcaption, .note { color: #4a5361; font-size: 13px; }
 .notice { border: 2px solid #14181f; padding: 8px 12px; margin: 12px 0; }
 table { border-collapse: collapse; }
