@@ -52,7 +52,8 @@ def test_the_page_says_what_the_command_says(capsys, sample_clip, model, tmp_pat
     assert all(label in page.texts["probabilities"] for label in values["probabilities"])
     pairs = list(zip(page.texts["answer"], values["answer"], strict=True))
     assert pairs and all(shown == said or (shown == "\ufffd" and ord(said) < 0xA0) for shown, said in pairs)
-    assert "notice" not in page.texts and str(model) in (tmp_path / "case.html").read_text()
+    assert "notice" not in page.texts and "by chance" not in (tmp_path / "case.html").read_text()
+    assert str(model) in (tmp_path / "case.html").read_text()
     times = [float(time[2:-1]) for time in page.all("time", "datetime")]
     assert times == values["timestamps_s"] and len(times) == values["num_frames"]
 
@@ -149,6 +150,7 @@ def test_the_demonstration_model_says_that_it_is_untrained(capsys, sample_clip, 
     argv = ("--max-new-tokens", "2", "--policy", str(few), "--report", str(page))
     assert main(["ask", str(sample_clip), *QUERY, *argv]) == 0
     assert f"report      {page}" in capsys.readouterr().out
+    assert "route by chance" in page.read_text(encoding="utf-8")
     assert "untrained random weights" in Page(page).texts["notice"] and len(Page(page).all("img", "src")) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case.html", "few.yaml"]
 
