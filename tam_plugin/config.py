@@ -16,7 +16,7 @@ import yaml
 
 from tam_plugin.errors import ConfigError
 
-ROUTER_MODES = ("top_k", "random_k", "lowest_k")
+ROUTER_MODES = ("top_k", "random_k", "lowest_k", "by_task")
 EXPERT_BACKENDS = ("auto", "grouped", "reference")
 PROJECTOR_GATES = ("resolution", "soft", "random", "swapped", "single")
 POOL_MODES = ("bilinear", "average", "max")
@@ -32,7 +32,8 @@ class MoeConfig:
         enabled: False leaves the encoder dense (the ablation "DFR alone").
         num_experts: experts per encoder layer, E.
         top_k: experts per token, K.
-        router_mode: ``top_k``; ``random_k`` and ``lowest_k`` are the causal controls of Tab. 10.
+        router_mode: ``top_k``; ``random_k`` and ``lowest_k`` are the causal controls of Tab. 10; ``by_task`` is the
+            hard gate by task type of Tab. 3c, one expert a video (``top_k`` 1).
         router_noise_std: standard deviation of Gaussian noise on router logits while training.
         router_init_std: standard deviation of the randomly initialized gates.
         balance_loss_weight: α_b of Eq. 4.
@@ -54,6 +55,8 @@ class MoeConfig:
         _check_int(self, "num_experts", 1, 1024)
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "router_mode", ROUTER_MODES)
+        if self.router_mode == "by_task" and self.top_k != 1:
+            raise _bad(self, "top_k", "1 with router_mode by_task")
         _check_choice(self, "backend", EXPERT_BACKENDS)
         for name in ("router_noise_std", "router_init_std", "balance_loss_weight", "z_loss_weight"):
             _check_non_negative(self, name)

@@ -59,6 +59,7 @@ class Answered:
 class Host(Protocol):
     """A loaded model."""
 
+    model: torch.nn.Module
     device: torch.device
     context_tokens: int | None
     instruction: InstructionConfig

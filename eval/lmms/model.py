@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lmms_eval.api.model import lmms
@@ -13,6 +14,7 @@ from loguru import logger
 from tqdm import tqdm
 
 from tam_plugin.errors import InputError
+from tam_plugin.eval.ablations import apply_to_model, controlled, find
 from tam_plugin.eval.lmms import harness
 from tam_plugin.eval.lmms.decisions import Decided, Decider
 from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
@@ -49,8 +51,14 @@ class TamModel(lmms):
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.host = self.load(self.settings)
+        self.ablation = None if self.settings.ablation is None else find(self.settings.ablation)
+        if self.ablation is not None:
+            apply_to_model(self.ablation, self.host.model)
+            logger.warning(f"ablation {self.ablation.name}: {self.ablation.table}, {self.ablation.row!r}")
         self.decider = Decider(self.settings, self.host)
         self.fingerprint = evaluation_fingerprint(self.host.weights, self.decider.policy, self.decider.inductor_name)
+        if self.ablation is not None:
+            self.fingerprint["ablation"] = [self.ablation.settings(), self.settings.ablation_seed]
         harness.attach(self.settings.prompts_of, self.fingerprint)
         alike = dataclasses.replace(self.settings, log=None, batch_size=1)
         self._earlier = Earlier(self.settings.log, [type(self).__name__, str(alike), self.fingerprint])
@@ -154,7 +162,8 @@ class TamModel(lmms):
             decided.append(ready)
         ready_ones = [d for d in decided if d is not None]
         started = time.perf_counter()
-        answers = iter(compute(ready_ones, requests[0]) if ready_ones else ())
+        with self._ablated(ready_ones, requests[0]):
+            answers = iter(compute(ready_ones, requests[0]) if ready_ones else ())
         share_s = (time.perf_counter() - started) / max(1, len(ready_ones))
         responses = []
         for request, one, record in zip(requests, decided, records, strict=True):
@@ -165,6 +174,12 @@ class TamModel(lmms):
             responses.append(response)
         return responses
 
+    def _ablated(self, ready: Sequence[Decided], request: Request) -> AbstractContextManager[None]:
+        """What the ablation, if there is one, needs to know of a batch; its draws depend on the request alone."""
+        tasks, frames = [one.row.budget.task for one in ready], [len(one.row.video) for one in ready]
+        seed = [self.settings.ablation_seed, *map(str, request.key)]
+        return controlled(self.ablation, self.host.model, tasks, frames, seed)
+
     def _decide(self, request: Request) -> tuple[Decided | None, dict[str, Any]]:
         record: dict[str, Any] = {
             "task": request.task,
@@ -173,6 +188,7 @@ class TamModel(lmms):
             "index": request.index,
             "continuation": request.continuation,
             "error": None,
+            "ablation": self.settings.ablation,
             **self._earlier.marks(request),
         }
         room = sampling_options(request.generation)["max_new_tokens"] if request.continuation is None else 0

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.config import TamConfig
+from tam_plugin.eval.ablations import find
 from tam_plugin.eval.lmms.host import Answered, Row, written
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.scoring import losses
@@ -37,6 +39,9 @@ class OnevisionHost:
 
         dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
         self.loaded = load(settings.pretrained, device=str(pick_device(device)), dtype=dtype)
+        if self.loaded.notice and settings.ablation is not None:  # a dense one becomes what the row is of
+            row = find(settings.ablation).tam(TamConfig())
+            self.loaded = load(settings.pretrained, tam_config=row, device=str(pick_device(device)), dtype=dtype)
         if self.loaded.notice:
             logger.warning(self.loaded.notice)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer

@@ -9,6 +9,7 @@ from typing import Any
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
 from tam_plugin.errors import ConfigError
+from tam_plugin.eval.ablations.arguments import with_ablation
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _TRUE_OR_FALSE = (True, False, None)
@@ -33,6 +34,9 @@ class Settings:
         prompts_of: the model whose prompts in lmms-eval's task files are used.
         log: file that gets one JSON line a request, and that a killed run goes on from; None keeps no log.
         attn_implementation: as transformers names them.
+        ablation: a row of the paper's ablation tables (:mod:`tam_plugin.eval.ablations`), which decides policy,
+            instruction, experts and projectors; None evaluates the checkpoint as it is.
+        ablation_seed: of rows that draw at random.
     """
 
     pretrained: str
@@ -49,6 +53,8 @@ class Settings:
     prompts_of: str = "llava_vid"
     log: str | None = None
     attn_implementation: str = "sdpa"
+    ablation: str | None = None
+    ablation_seed: int = 0
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> Any:
@@ -70,7 +76,7 @@ class Settings:
         given = {name: str(value) if name in texts else value for name, value in given.items()}
         settings = cls(**given)
         settings.check()
-        return settings
+        return with_ablation(settings)
 
     def check(self) -> None:
         """Raise ConfigError where a value is out of range."""

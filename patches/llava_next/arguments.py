@@ -58,7 +58,8 @@ class TamArguments:
     tam_num_experts: int | None = _argument("Experts per encoder layer. Default: 4.")
     tam_top_k: int | None = _argument("Experts that a token takes. Default: 2.")
     tam_router_mode: str | None = _argument(
-        f"One of {', '.join(ROUTER_MODES)}; the last two are control experiments. Default: top_k."
+        f"One of {', '.join(ROUTER_MODES)}; all but the first are control experiments, by_task for inference alone. "
+        "Default: top_k."
     )
     tam_router_noise_std: float | None = _argument(
         "Standard deviation of the noise on router logits while training. Default: 0."

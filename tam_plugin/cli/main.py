@@ -18,7 +18,20 @@ from typing import NoReturn
 import tam_plugin
 from tam_plugin.errors import TamError
 
-COMMANDS = ("plan", "ask", "plan_data", "data", "inductor", "upcycle", "merge", "recipe", "doctor", "bench", "flops")
+COMMANDS = (
+    "plan",
+    "ask",
+    "plan_data",
+    "data",
+    "inductor",
+    "upcycle",
+    "merge",
+    "recipe",
+    "doctor",
+    "bench",
+    "flops",
+    "eval",
+)
 
 
 class OneLineParser(argparse.ArgumentParser):

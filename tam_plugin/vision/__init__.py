@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tam_plugin.vision.by_task import route_by_task
 from tam_plugin.vision.collect import RoutingCollector, collect_routing, use_non_reentrant_checkpointing
 from tam_plugin.vision.gradients import with_zero_gradients
 from tam_plugin.vision.grouped_gemm import expert_backends
@@ -24,6 +25,7 @@ __all__ = [
     "frames_to_tokens",
     "moe_layers",
     "pool_tokens",
+    "route_by_task",
     "upcycle_vision_encoder",
     "use_non_reentrant_checkpointing",
     "with_zero_gradients",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tam_plugin.config import MoeConfig
-from tam_plugin.errors import InputError
+from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.vision.experts import StackedExperts, StackedLinear
 from tam_plugin.vision.losses import assignment_mask, balance_loss, z_loss
 from tam_plugin.vision.router import Router, Routing
@@ -63,11 +63,12 @@ class MoeMlp(nn.Module):
             config.backend,
         )
         self._records: list[LayerRecord] | None = None
+        self._frame_experts: list[int] | None = None  # of the frames to come, see route_by_task
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """``[..., D]`` → ``[..., O]``; the first dimension is what statistics are kept by (frames)."""
         tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
-        routing = self.gate(tokens)
+        routing = self.gate(tokens, self._named_experts(hidden_states))
         # With a graph the losses are computed whether or not anyone listens: a checkpoint's recomputation runs
         # after the collector has closed and must save the same tensors as its forward did. Without tokens there
         # is no mean to report.
@@ -78,6 +79,22 @@ class MoeMlp(nn.Module):
                 self._records.append(record)
         out = self.experts(tokens, routing.weights, routing.indices)
         return out.unflatten(0, hidden_states.shape[:-1])
+
+    def _named_experts(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        """``[N]``, the expert of each token under ``by_task``; None in other modes."""
+        if self.config.router_mode != "by_task":
+            return None
+        if torch.is_grad_enabled():
+            raise ConfigError("MoeConfig.router_mode = 'by_task' is for inference: run it under torch.inference_mode()")
+        frames, named = hidden_states.shape[0], self._frame_experts
+        if named is None or len(named) < frames:
+            raise ConfigError(
+                f"MoeConfig.router_mode = 'by_task': {frames} frames came, the task of {len(named or ())} is known; "
+                "run the encoder inside tam_plugin.vision.route_by_task (inference, one beam)"
+            )
+        experts = torch.tensor(named[:frames], device=hidden_states.device)
+        del named[:frames]
+        return experts.repeat_interleave(hidden_states[0].shape[:-1].numel())
 
     def _record(self, routing: Routing, batch: int) -> LayerRecord:
         mask = assignment_mask(routing.indices, self.config.num_experts)

@@ -37,7 +37,8 @@ class Router(nn.Module):
 
     Modes: ``top_k`` takes the K largest logits; ``lowest_k`` the K smallest and ``random_k`` K distinct experts
     at random (the causal controls of Tab. 10). Randomness comes from torch's generator of the device, whose
-    state checkpointing restores, so a recomputation makes the same choice.
+    state checkpointing restores, so a recomputation makes the same choice. ``by_task`` takes the expert that the caller
+    names for each token (Tab. 3c); the logits then serve statistics alone.
     """
 
     def __init__(self, hidden_size: int, config: MoeConfig, *, device=None, dtype: torch.dtype | None = None) -> None:
@@ -46,14 +47,14 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.num_experts, hidden_size, device=device, dtype=dtype))
         nn.init.normal_(self.weight, std=config.router_init_std)
 
-    def forward(self, tokens: torch.Tensor) -> Routing:
-        """Route ``tokens [N, D]``."""
+    def forward(self, tokens: torch.Tensor, experts: torch.Tensor | None = None) -> Routing:
+        """Route ``tokens [N, D]``; ``experts [N]`` are those that ``by_task`` takes."""
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         with torch.autocast(tokens.device.type, enabled=False):
             logits = F.linear(tokens.to(dtype), self.weight.to(dtype))
             if self.training and self.config.router_noise_std > 0:
                 logits = logits + torch.randn_like(logits) * self.config.router_noise_std
-            indices = self._select(logits)
+            indices = self._select(logits) if experts is None else experts.unsqueeze(-1)
             weights = logits.gather(-1, indices).softmax(dim=-1)
             return Routing(weights, indices, logits, logits.softmax(dim=-1))
 
