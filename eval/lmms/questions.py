@@ -52,6 +52,11 @@ def question_of(context: str, doc: Mapping[str, Any]) -> Question | None:
         return None
     if not any(character.isalnum() for character in question.text):
         return None
+    # Words that only say how to answer are a question where a task asks so ("Choose the caption that fits"), and none
+    # where its own question is blank.
+    blank = any(isinstance(doc.get(name), str) and not doc[name].strip() for name in QUESTION_FIELDS)
+    if blank and not asked and not question.asks:
+        return None
     options = question.options or whole.options or _options(doc)
     return Question(_OPTION_WORD.sub("", question.text).rstrip() or question.text, options)
 

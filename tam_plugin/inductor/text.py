@@ -39,11 +39,13 @@ class PreparedQuery:
         text: the question alone, on one line.
         options: answer options that were written below the question.
         notice: one line for the user when the query was truncated, else None.
+        asks: whether it holds more than instructions on the form of the answer; they are the text where it does not.
     """
 
     text: str
     options: tuple[str, ...] = ()
     notice: str | None = None
+    asks: bool = True
 
 
 _PLACEHOLDER = re.compile(r"<\s*/?\s*(?:image|video|audio|speech|vid|img|im_start|im_end)[^<>]{0,20}>", re.IGNORECASE)
@@ -100,8 +102,9 @@ def prepare_query(query: str) -> PreparedQuery:
     if not text.strip():
         raise InputError("the query is empty; expected a question or a request about the video")
     question, options = _split_options(text)
-    question = _one_line(_strip_instructions(question)) or _one_line(text)
-    return PreparedQuery(_ROLE.sub("", question) or question, options, notice)
+    asked = _one_line(_strip_instructions(question))
+    question = asked or _one_line(text)
+    return PreparedQuery(_ROLE.sub("", question) or question, options, notice, asks=bool(asked))
 
 
 def build_input(

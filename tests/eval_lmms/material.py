@@ -153,6 +153,7 @@ class Outcome:
 
     folder: Path
     output: str
+    code: int = 0
 
     @property
     def results(self) -> dict[str, Any]:
@@ -172,7 +173,23 @@ class Outcome:
         return [sample["filtered_resps"] for sample in self.samples(task)]
 
 
-def run_lmms_eval(
+def run_lmms_eval(folder: Path, *arguments: Any, **options: Any) -> Outcome:
+    """Run ``python -m lmms_eval`` as a shell would; arguments are those of :func:`command_line`."""
+    command, environment = command_line(folder, *arguments, **options)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Outcome(folder / "out", done.stdout, done.returncode)
+
+
+def command_line(
     folder: Path,
     model: str,
     model_args: dict[str, object],
@@ -182,8 +199,8 @@ def run_lmms_eval(
     options: tuple[str, ...] = (),
     launcher: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
-) -> Outcome:
-    """Run ``python -m lmms_eval`` as a shell would."""
+) -> tuple[list[str], dict[str, str]]:
+    """The command and its environment."""
     command = [
         *(launcher or (sys.executable,)),
         *("-m", "lmms_eval", "--model", model, "--tasks", names, "--include_path", str(tasks.folder)),
@@ -191,22 +208,12 @@ def run_lmms_eval(
         *("--output_path", str(folder / "out"), "--log_samples", *options),
     ]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("COV_CORE")}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={
-            **inherited,
-            "HF_HOME": str(folder / "hf"),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": "",
-            "OMP_NUM_THREADS": "1",
-            **(environment or {}),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return Outcome(folder / "out", done.stdout)
+    return command, {
+        **inherited,
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        **(environment or {}),
+    }

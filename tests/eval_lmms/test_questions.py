@@ -39,6 +39,9 @@ LINES = "A. a red car\nB. a blue car\nC. a bicycle"
         ("<image>\n", {}, None),
         ("\n \n", {"question": " "}, None),
         ("?!", {}, None),
+        (" \nAnswer the question using a single word or phrase.", {"question": " "}, None),
+        (f"Select the best answer.\n\n{LINES}\nThe best answer is:", {"question": ""}, None),
+        ("Choose the option that fits.", {}, Question("Choose the option that fits.", ())),
         (
             f"why did it stop\n{LINES}\nAnswer with the option's letter from the given choices directly.",
             {"question": "why did it stop", "a0": "a red car", "a1": "a blue car", "a2": "a bicycle"},
