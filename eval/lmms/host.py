@@ -66,6 +66,8 @@ class Host(Protocol):
     policy: BudgetPolicy | FixedPolicy | None
     """The checkpoint's own; None if it has none."""
     inductor: str | None
+    tower: torch.nn.Module
+    """The vision encoder."""
     weights: tuple[str | None, ...]
     """Folders or names that the weights came from."""
 

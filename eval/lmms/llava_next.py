@@ -61,6 +61,7 @@ class LlavaNextHost:
 
         self.tokenizer, self.model, self.image_processor, context = _load(settings, device)
         self.device = self.model.device
+        self.tower = self.model.get_vision_tower()
         config = self.model.config
         longest = getattr(config, "tokenizer_model_max_length", None)  # the host cuts off what is beyond it
         self.context_tokens: int | None = min(context, longest or context)

@@ -22,6 +22,7 @@ from tam_plugin.eval.lmms.host import Answered, Host, sampling_options
 from tam_plugin.eval.lmms.requests import Request, read_request
 from tam_plugin.eval.lmms.responses import from_record, with_answer, without_answer
 from tam_plugin.eval.lmms.resume import Earlier
+from tam_plugin.eval.lmms.routing_log import RoutingLog
 from tam_plugin.eval.lmms.sample_log import SampleLog
 from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.training.fingerprints import values_sha256
@@ -60,9 +61,12 @@ class TamModel(lmms):
         if self.ablation is not None:
             self.fingerprint["ablation"] = [self.ablation.settings(), self.settings.ablation_seed]
         harness.attach(self.settings.prompts_of, self.fingerprint)
-        alike = dataclasses.replace(self.settings, log=None, batch_size=1)
+        alike = dataclasses.replace(self.settings, log=None, routing=None, batch_size=1)
         self._earlier = Earlier(self.settings.log, [type(self).__name__, str(alike), self.fingerprint])
         self._log = SampleLog(self.settings.log, self._rank) if self.settings.log else None
+        self._routing = (
+            RoutingLog(self.settings.routing, self._rank, self.host.tower) if self.settings.routing else None
+        )
         self._failed: list[tuple[str, int, str]] = []
         self._requests = self._tokens = 0
         self._seconds = 0.0
@@ -79,7 +83,8 @@ class TamModel(lmms):
     @property
     def cache_name(self) -> str:
         """What tells this instance from others in the response cache; lmms-eval itself would take its address."""
-        return f"{type(self).__name__}|{dataclasses.replace(self.settings, log=None)}|{values_sha256(self.fingerprint)}"
+        settings = dataclasses.replace(self.settings, log=None, routing=None)
+        return f"{type(self).__name__}|{settings}|{values_sha256(self.fingerprint)}"
 
     @property
     def batch_size(self) -> int:
@@ -105,8 +110,9 @@ class TamModel(lmms):
     def clean(self) -> None:
         """Called by lmms-eval after the last request: say what failed, and put it into the results."""
         self._report()
-        if self._log is not None:
-            self._log.close()
+        for file in (self._log, self._routing):
+            if file is not None:
+                file.close()
         self.host = self.decider = None  # type: ignore[assignment]
         super().clean()
 
@@ -163,7 +169,7 @@ class TamModel(lmms):
         ready_ones = [d for d in decided if d is not None]
         started = time.perf_counter()
         with self._ablated(ready_ones, requests[0]):
-            answers = iter(compute(ready_ones, requests[0]) if ready_ones else ())
+            answers = iter(self._computed(compute, ready_ones, requests[0], records) if ready_ones else ())
         share_s = (time.perf_counter() - started) / max(1, len(ready_ones))
         responses = []
         for request, one, record in zip(requests, decided, records, strict=True):
@@ -173,6 +179,14 @@ class TamModel(lmms):
             self._count(record)
             responses.append(response)
         return responses
+
+    def _computed(
+        self, compute: Callable, ready: Sequence[Decided], request: Request, records: Sequence[dict[str, Any]]
+    ) -> list[Answered]:
+        if self._routing is None:
+            return compute(ready, request)
+        with self._routing.listening([record for record in records if record["error"] is None]):
+            return compute(ready, request)
 
     def _ablated(self, ready: Sequence[Decided], request: Request) -> AbstractContextManager[None]:
         """What the ablation, if there is one, needs to know of a batch; its draws depend on the request alone."""

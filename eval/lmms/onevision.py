@@ -47,6 +47,7 @@ class OnevisionHost:
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.config = self.model.config
         self.device = self.model.device
+        self.tower = self.model.model.vision_tower
         tam = self.config.tam_config
         self.context_tokens = self.config.context_tokens
         self.instruction, self.inductor = tam.instruction, tam.inductor

@@ -16,19 +16,20 @@ class SampleLog:
     Args:
         path: the file; other processes than the first write ``NAME.rankN.SUFFIX`` beside it.
         rank: number of this process.
+        argument: the model argument that asked for it.
 
     Raises:
         InputError: the file cannot be written.
     """
 
-    def __init__(self, path: str, rank: int = 0) -> None:
+    def __init__(self, path: str, rank: int = 0, argument: str = "log") -> None:
         self.path = _of_rank(Path(path).expanduser(), rank)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _drop_torn_line(self.path)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"model_args: log = {path!r} cannot be written: {error}") from error
+            raise InputError(f"model_args: {argument} = {path!r} cannot be written: {error}") from error
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""

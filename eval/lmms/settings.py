@@ -33,6 +33,8 @@ class Settings:
         task_instruction: whether the prompt names the task type; None does what the checkpoint says.
         prompts_of: the model whose prompts in lmms-eval's task files are used.
         log: file that gets one JSON line a request, and that a killed run goes on from; None keeps no log.
+        routing: file that gets one JSON line a request with the tokens that each expert of the tower took; None counts
+            nothing.
         attn_implementation: as transformers names them.
         ablation: a row of the paper's ablation tables (:mod:`tam_plugin.eval.ablations`), which decides policy,
             instruction, experts and projectors; None evaluates the checkpoint as it is.
@@ -52,6 +54,7 @@ class Settings:
     task_instruction: bool | None = None
     prompts_of: str = "llava_vid"
     log: str | None = None
+    routing: str | None = None
     attn_implementation: str = "sdpa"
     ablation: str | None = None
     ablation_seed: int = 0
@@ -72,7 +75,7 @@ class Settings:
         if not str(given.get("pretrained", "")).strip():
             raise ConfigError("model_args: pretrained is missing; expected pretrained=PATH_OR_NAME")
         # "pretrained=7" and "policy=2" arrive as numbers
-        texts = ("pretrained", "policy", "inductor", "device", "dtype", "backend", "prompts_of", "log")
+        texts = ("pretrained", "policy", "inductor", "device", "dtype", "backend", "prompts_of", "log", "routing")
         given = {name: str(value) if name in texts else value for name, value in given.items()}
         settings = cls(**given)
         settings.check()

@@ -30,6 +30,7 @@ COMMANDS = (
     "doctor",
     "bench",
     "flops",
+    "report",
     "eval",
 )
 

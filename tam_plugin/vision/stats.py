@@ -55,13 +55,21 @@ class RoutingStatistics:
             self._assignments[key] = self._assignments.get(key, 0) + assignments
             self._weights[key] = self._weights.get(key, 0) + weights
 
+    def counts(self, key: Hashable | None = None) -> torch.Tensor:
+        """``[L, E]`` float64: tokens that took each expert, of one key or of all.
+
+        Raises:
+            InputError: nothing was recorded (for this key).
+        """
+        return self._total(self._assignments, key)
+
     def load(self, key: Hashable | None = None) -> torch.Tensor:
         """``[L, E]`` float64: fraction of a layer's assignments that each expert took, of one key or of all.
 
         Raises:
             InputError: nothing was recorded (for this key).
         """
-        assignments = self._total(self._assignments, key)
+        assignments = self.counts(key)
         return assignments / assignments.sum(dim=1, keepdim=True)
 
     def mean_weight(self, key: Hashable | None = None) -> torch.Tensor:

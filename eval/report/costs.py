@@ -1,0 +1,108 @@
+"""Operations of a run's requests, worked out from its sample log and the sizes of its model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.budget import BudgetPolicy, VisualBudget
+from tam_plugin.checkpoint.figures import policies
+from tam_plugin.eval.flops import from_path, from_preset
+from tam_plugin.eval.flops.subjects import Subject
+from tam_plugin.eval.lmms.settings import capped
+from tam_plugin.eval.report.runs import Run
+from tam_plugin.flops import ModelShape, count_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What the requests of a run took on average.
+
+    Attributes:
+        model: the mixture, or the dense model.
+        requests: number of requests that were computed.
+        frames: mean frames.
+        visual_tokens: mean tokens of the video.
+        flops: mean operations.
+    """
+
+    model: str
+    requests: int
+    frames: float
+    visual_tokens: float
+    flops: float
+
+
+def subject_of(run: Run, model: str | None, preset: str | None) -> Subject | str:
+    """The model whose sizes are counted, or why there is none.
+
+    Args:
+        run: the evaluation; its ``pretrained`` is read where neither of the others is given.
+        model: checkpoint folder or its config.json.
+        preset: published sizes.
+
+    Raises:
+        TamError: what was given cannot be read.
+    """
+    if preset is not None:
+        return from_preset(preset)
+    where = model if model is not None else str(run.arguments.get("pretrained", ""))
+    if model is None and not (Path(where) / "config.json").is_file():
+        return f"{run.name}: config.json of pretrained={where} was not found here; name sizes by --model or --preset"
+    return from_path(where)
+
+
+def cost_of(run: Run, subject: Subject) -> Cost | str:
+    """Mean operations of the run's requests, or why they cannot be counted."""
+    if run.log is None:
+        return f"{run.name}: no sample log; evaluate with log=FILE.jsonl in --model_args"
+    if run.arguments.get("ablation"):
+        return f"{run.name}: ablation={run.arguments['ablation']} changes the model; not counted here"
+    records = [record for record in run.log if record.get("frames") and record.get("prompt_tokens")]
+    if not records:
+        return f"{run.name}: the sample log holds no request with an answer"
+    is_dense = subject.layout.tam is None and run.model == "tallva" and _is_fixed(run)
+    shape = subject.model.dense() if is_dense else subject.model
+    count = len(records)
+    return Cost(
+        model=subject.name if is_dense else subject.tam_name,
+        requests=count,
+        frames=sum(record["frames"] for record in records) / count,
+        visual_tokens=sum(record["visual_tokens"] for record in records) / count,
+        flops=sum(_flops(shape, record) for record in records) / count,
+    )
+
+
+def policy_of(run: Run, subject: Subject | str) -> BudgetPolicy | str:
+    """The policy that decided a run's budgets, for its model, or why it cannot be known."""
+    if isinstance(subject, str):
+        return subject
+    if _is_fixed(run):
+        return f"{run.name}: policy={run.arguments['policy']} has no curve"
+    tam, file = subject.tam, run.arguments.get("policy")
+    if file:
+        if not Path(str(file)).is_file():
+            return f"{run.name}: the policy file {file} was not found here"
+        tam = tam.replace(policy=BudgetPolicy.from_yaml(str(file)).to_dict())
+    policy = policies(subject.layout, tam)[0]
+    most = run.arguments.get("max_frames")
+    limited = capped(policy, int(most)) if most else policy
+    assert isinstance(limited, BudgetPolicy)
+    return limited
+
+
+def _is_fixed(run: Run) -> bool:
+    return str(run.arguments.get("policy", "")).startswith("fixed:")
+
+
+def _flops(shape: ModelShape, record: Mapping[str, Any]) -> int:
+    budget = VisualBudget.of(record["frames"], record["stride"], grid=shape.encoder.grid, pool_mode=shape.pool_mode)
+    visual, output = record["visual_tokens"], record["output_tokens"]
+    text, new = record["prompt_tokens"] - visual, output
+    if record["continuation"] is not None:  # scored in one pass together with the prompt
+        text, new = text + output, 1
+    budget = dataclasses.replace(budget, visual_tokens=visual)
+    return count_flops(shape, budget, text_tokens=text, new_tokens=max(1, new)).total
