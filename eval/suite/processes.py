@@ -1,0 +1,65 @@
+"""Processes of a suite: one at a time in its folder, none that outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tam_plugin.errors import InputError
+
+LOCK = ".lock"
+_GRACE_S = 20.0
+
+
+def call(command: Sequence[str], log: Path, variables: dict[str, str], lock: int) -> int:
+    """Run a command; it never outlives this call."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            start_new_session=True,
+            pass_fds=(lock,),  # if this process is killed outright, the folder stays locked while the child lives
+        )
+        try:
+            return child.wait()
+        finally:
+            if child.poll() is None:
+                _end(child)
+
+
+def _end(child: subprocess.Popen) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE_S)
+            return
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[int]:
+    """The folder for this run alone; SIGTERM ends the run as an interrupt does."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise InputError(f"--out {str(out)!r}: an evaluation still runs there; wait for it, or end it") from error
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield lock
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(lock)
