@@ -10,11 +10,13 @@ from typing import Any
 
 from tam_plugin.budget import BudgetPolicy, VisualBudget
 from tam_plugin.checkpoint.figures import policies
+from tam_plugin.config import TamConfig
+from tam_plugin.eval.ablations import Ablation, find
 from tam_plugin.eval.flops import from_path, from_preset
 from tam_plugin.eval.flops.subjects import Subject
 from tam_plugin.eval.lmms.settings import capped
 from tam_plugin.eval.report.runs import Run
-from tam_plugin.flops import ModelShape, count_flops
+from tam_plugin.flops import EncoderShape, ModelShape, ProjectorShape, count_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +61,16 @@ def cost_of(run: Run, subject: Subject) -> Cost | str:
     """Mean operations of the run's requests, or why they cannot be counted."""
     if run.log is None:
         return f"{run.name}: no sample log; evaluate with log=FILE.jsonl in --model_args"
-    if run.arguments.get("ablation"):
-        return f"{run.name}: ablation={run.arguments['ablation']} changes the model; not counted here"
     records = [record for record in run.log if record.get("frames") and record.get("prompt_tokens")]
     if not records:
         return f"{run.name}: the sample log holds no request with an answer"
-    is_dense = subject.layout.tam is None and run.model == "tallva" and _is_fixed(run)
-    shape = subject.model.dense() if is_dense else subject.model
+    is_dense = subject.layout.tam is None and run.model == "tallva" and is_fixed(run)
+    shape, ablation = subject.model.dense() if is_dense else subject.model, ablation_of(run)
+    if ablation is not None and not is_dense:
+        shape = _changed(subject, ablation.tam(subject.tam))
     count = len(records)
     return Cost(
-        model=subject.name if is_dense else subject.tam_name,
+        model=(subject.name if is_dense else subject.tam_name) + (f", {ablation.name}" if ablation else ""),
         requests=count,
         frames=sum(record["frames"] for record in records) / count,
         visual_tokens=sum(record["visual_tokens"] for record in records) / count,
@@ -80,13 +82,13 @@ def policy_of(run: Run, subject: Subject | str) -> BudgetPolicy | str:
     """The policy that decided a run's budgets, for its model, or why it cannot be known."""
     if isinstance(subject, str):
         return subject
-    if _is_fixed(run):
-        return f"{run.name}: policy={run.arguments['policy']} has no curve"
-    tam, file = subject.tam, run.arguments.get("policy")
+    tam, file = subject.tam, policy_name(run)
+    if is_fixed(run):
+        return f"{run.name}: policy={file} has no curve"
     if file:
-        if not Path(str(file)).is_file():
+        if not Path(file).is_file():
             return f"{run.name}: the policy file {file} was not found here"
-        tam = tam.replace(policy=BudgetPolicy.from_yaml(str(file)).to_dict())
+        tam = tam.replace(policy=BudgetPolicy.from_yaml(file).to_dict())
     policy = policies(subject.layout, tam)[0]
     most = run.arguments.get("max_frames")
     limited = capped(policy, int(most)) if most else policy
@@ -94,8 +96,34 @@ def policy_of(run: Run, subject: Subject | str) -> BudgetPolicy | str:
     return limited
 
 
-def _is_fixed(run: Run) -> bool:
-    return str(run.arguments.get("policy", "")).startswith("fixed:")
+def ablation_of(run: Run) -> Ablation | None:
+    """The row of the paper's ablation tables that was evaluated, if one was."""
+    name = run.arguments.get("ablation")
+    return find(str(name)) if name else None
+
+
+def policy_name(run: Run) -> str | None:
+    """The policy as ``--model_args`` name it; None for the checkpoint's own."""
+    ablation, given = ablation_of(run), run.arguments.get("policy")
+    return str(given) if given else ablation.policy if ablation is not None else None
+
+
+def is_fixed(run: Run) -> bool:
+    """Whether every question had the same budget."""
+    return (policy_name(run) or "").startswith("fixed:")
+
+
+def _changed(subject: Subject, tam: TamConfig) -> ModelShape:
+    """The model with other experts and projectors."""
+    layout, model = subject.layout, subject.model
+    head = model.encoder.pooling_head
+    return dataclasses.replace(
+        model,
+        encoder=EncoderShape.of(
+            layout.vision, tam, num_layers=layout.num_layers, where=layout.where, pooling_head=head
+        ),
+        projector=ProjectorShape.of(model.projector.layers, tam.projector, bias=model.projector.bias),
+    )
 
 
 def _flops(shape: ModelShape, record: Mapping[str, Any]) -> int:

@@ -88,11 +88,11 @@ def radar(path: Path, spokes: Sequence[str], series: Mapping[str, Sequence[float
         top = max((value for values in series.values() for value in values if not math.isnan(value)), default=0.0)
         limit = min(1.0, 0.2 * math.ceil(max(top, 0.2) / 0.2 + 1e-9))
         axes.set_ylim(0, limit)
-        axes.set_yticks([limit / 4, limit / 2, 3 * limit / 4, limit])
-        axes.set_rlabel_position(180 / len(spokes))
-        for text in axes.get_yticklabels():  # lines run under the scale's figures
-            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
-            text.set_zorder(5)
+        circles = [limit / 4, limit / 2, 3 * limit / 4, limit]
+        axes.set_yticks(circles, [""] * len(circles))
+        for circle in circles:  # the axis' own figures would lie under the lines
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.text(angles[1] / 2, circle, f"{circle:g}", ha="center", va="center", bbox=box, zorder=5)
         figure.legend(loc="outside lower center", ncols=2)
 
 

@@ -67,6 +67,8 @@ def make_report(request: Request) -> Path:
     except OSError as error:
         raise InputError(f"--out {str(out)!r} cannot be written: {error.strerror}") from error
     try:
+        # What can be refused soonest comes first.
+        losses = resources.losses([*request.training, *((f.name, f) for f in run.training)], made)
         blocks: list[Block] = [Heading("Evaluation report", 1)]
         if request.note:
             blocks.append(Paragraph(request.note))
@@ -78,7 +80,7 @@ def make_report(request: Request) -> Path:
         everything = [run, *([baseline] if baseline else []), *others]
         blocks += resources.operations(everything, made, request.model, request.preset)
         blocks += resources.routing_of(run, made)
-        blocks += resources.losses([*request.training, *((f.name, f) for f in run.training)], made)
+        blocks += losses
         blocks += sections.files(everything)
         (made / MARKDOWN).write_text(to_markdown(blocks), encoding="utf-8")
         (made / PAGE).write_text(to_html(blocks, made), encoding="utf-8")

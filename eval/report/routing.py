@@ -39,7 +39,9 @@ def sum_counts(records: Sequence[Mapping[str, Any]], name: str) -> Counts:
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{where} cannot be read: {error}") from error
         shape = shape or counts.shape
-        if counts.ndim != 2 or counts.shape != shape or key[1] not in LENGTHS:
+        if counts.ndim != 2 or not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum(axis=1).all()):
+            raise InputError(f"{where}: counts {record['counts']!r:.60}: expected numbers >= 0 of layers × experts")
+        if counts.shape != shape or key[1] not in LENGTHS:
             raise InputError(
                 f"{where} has counts of {list(counts.shape)} and length class {key[1]!r}: expected layers × experts as "
                 f"the first line has ({list(shape)}) and one of {', '.join(LENGTHS)}"

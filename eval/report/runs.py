@@ -10,6 +10,7 @@ from typing import Any
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.lmms.sample_log import read_log
+from tam_plugin.eval.report.records import check_record
 from tam_plugin.eval.report.samples import Sample, read_samples
 from tam_plugin.training.curves import STATE
 
@@ -132,6 +133,8 @@ def _add_logs(run: Run, files: list[Path]) -> None:
         found[kind] = file
     if "sample" in found:
         run.log = read_log(found["sample"])
+        for record in run.log:
+            check_record(record, found["sample"].name)
     if "routing" in found:
         run.routing = read_log(found["routing"])
 
@@ -143,8 +146,11 @@ def _is_of_other_rank(file: Path, files: list[Path]) -> bool:
 
 def _kind(file: Path) -> str | None:
     """``sample``, ``routing``, or None for a file of others."""
-    with file.open("rb") as lines:
-        first = lines.readline()
+    try:
+        with file.open("rb") as lines:
+            first = lines.readline()
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be read: {error.strerror}") from error
     if not first.endswith(b"\n"):
         return None
     try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tam_plugin.eval.report import accuracy, figures
+from tam_plugin.eval.report.costs import ablation_of, policy_name
 from tam_plugin.eval.report.document import Block, Figure, Heading, Items, Link, Paragraph, Table
 from tam_plugin.eval.report.names import CONFIDENCE, NO_LOG, RADAR, TITLES
 from tam_plugin.eval.report.runs import Run
@@ -26,9 +27,7 @@ def scores(run: Run, baseline: Run | None) -> list[Block]:
             counts = [str(one.counts.get(task, "-")) for one in runs]
             rows.append([task, name, *(value for pair in zip(figures_, counts, strict=True) for value in pair)])
     heads = ["task", "metric,filter", *(head for one in runs for head in (one.name, f"samples, {one.name}"))]
-    settings = [
-        f"{one.name}: model {one.model}, policy {one.arguments.get('policy', 'of the checkpoint')}" for one in runs
-    ]
+    settings = [_settings(one) for one in runs]
     missing = [] if baseline else [Paragraph("No baseline: none was given (--baseline DIR).")]
     return [Heading("Scores"), Items(settings), Table(heads, rows), *missing]
 
@@ -97,6 +96,12 @@ def files(runs: Sequence[Run]) -> list[Block]:
     """What a reader must know of the files."""
     notes = [note for run in runs for note in run.notes]
     return [Heading("Notes on the files"), Items(notes)] if notes else []
+
+
+def _settings(run: Run) -> str:
+    ablation = ablation_of(run)
+    named = "" if ablation is None else f", ablation {ablation.name} ({ablation.table}: {ablation.row})"
+    return f"{run.name}: model {run.model}, policy {policy_name(run) or 'of the checkpoint'}{named}"
 
 
 def _figure(value: object) -> str:

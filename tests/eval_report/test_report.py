@@ -80,12 +80,35 @@ def test_operations_of_a_request(folders):
 
     lines(folders / "tam" / "log.jsonl", [record(0), record(1, continuation=" red", output_tokens=5)])
     (folders / "tam" / "log.rank1.jsonl").unlink()
+    (folders / "tam" / "routing.jsonl").unlink()
     out = folders / "report"
     assert main(["report", str(folders / "tam"), "--out", str(out), *PRESET]) == 0
     shape, budget = from_preset("llava-video-7b").model, VisualBudget.of(8, 1)
     generated = count_flops(shape, budget, text_tokens=50, new_tokens=3).total
     scored = count_flops(shape, budget, text_tokens=55).total
     assert rows_of((out / "report.md").read_text(), "run")["TAM"][4] == f"{(generated + scored) / 2:.4e}"
+
+
+def test_an_ablated_run_is_counted_as_what_it_ran(folders):
+    from tam_plugin.budget import VisualBudget
+    from tam_plugin.eval.flops import from_preset
+    from tam_plugin.flops import count_flops
+
+    write_results(folders / "tam", "TAM", "pretrained=nowhere,ablation=tab9_top1of4")
+    write_results(folders / "base", "baseline", "pretrained=nowhere,ablation=tab3a_none")
+    for name in ("tam", "base"):
+        lines(folders / name / "log.jsonl", [record(0)])
+        (folders / name / "log.rank1.jsonl").unlink()
+    (folders / "tam" / "routing.jsonl").unlink()
+    out = folders / "report"
+    arguments = ["report", str(folders / "tam"), "--baseline", str(folders / "base"), "--out", str(out), *PRESET]
+    assert main(arguments) == 0
+    model, budget = from_preset("llava-video-7b").model, VisualBudget.of(8, 1)
+    text = (out / "report.md").read_text()
+    for name, shape in (("TAM", model.with_experts(4, 1)), ("baseline", model.dense())):
+        expected = count_flops(shape, budget, text_tokens=50, new_tokens=3).total
+        assert rows_of(text, "run")[name][4] == f"{expected:.4e}"
+    assert "baseline: model tallva\\_onevision, policy fixed:64:2, ablation tab3a\\_none (Tab. 3a" in text
 
 
 def test_what_is_missing_is_named(tmp_path, capsys):
@@ -115,6 +138,8 @@ def test_what_is_missing_is_named(tmp_path, capsys):
 
 def test_the_newest_results_of_a_task_count(folders):
     write_results(folders / "tam", "baseline", date="20260202_000000")
+    for file in (folders / "tam").glob("*.jsonl"):
+        file.unlink()
     assert main(["report", str(folders / "tam"), "--out", str(folders / "out"), *PRESET]) == 0
     text = (folders / "out" / "report.md").read_text()
     assert rows_of(text, "task")["choice"] == ["acc,none", "0.4000", "5"]
@@ -142,10 +167,16 @@ def spoil_log(tam: Path) -> None:
     (tam / "log.rank1.jsonl").write_text('{"task": 1}\n')
 
 
-def spoil_routing(tam: Path) -> None:
-    row = {**record(3), "length_class": "long", "counts": [[1, 2]]}
-    with (tam / "routing.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+def spoil_routing(counts):
+    def spoil(tam: Path) -> None:
+        with (tam / "routing.jsonl").open("a") as file:
+            file.write(json.dumps({**record(3), "length_class": "long", "counts": counts}) + "\n")
+
+    return spoil
+
+
+def change_log(**changes):
+    return lambda tam: lines(tam / "log.jsonl", [record(0, **changes)])
 
 
 def second_log(tam: Path) -> None:
@@ -168,7 +199,12 @@ def without_results(tam: Path) -> None:
         (spoil_samples, (), "_samples_choice.jsonl:2: not a line of lmms-eval's samples"),
         (spoil_log, (), "log.rank1.jsonl:1: not a line of a sample log"),
         (lambda tam: (tam / "log.jsonl").write_text("nonsense\n"), (), "log.jsonl:1: not a JSON line"),
-        (spoil_routing, (), "routing log of TAM: task choice, row 3 has counts of [1, 2]"),
+        (change_log(confidence="high"), (), "log.jsonl: task choice, row 0: confidence = 'high': expected a number in"),
+        (change_log(frames=2.5), (), "log.jsonl: task choice, row 0: frames = 2.5: expected a whole number >= 1"),
+        (change_log(duration_s=-1), (), "duration_s = -1: expected seconds above 0"),
+        (spoil_routing([[1, 2]]), (), "routing log of TAM: task choice, row 3 has counts of [1, 2]"),
+        (spoil_routing([[1, 2, 3], [0, 0, 0]]), (), "row 3: counts [[1, 2, 3], [0, 0, 0]]: expected numbers >= 0 of"),
+        (spoil_routing("few"), (), "routing log of TAM: task choice, row 3 cannot be read"),
         (second_log, (), "holds two sample logs, log.jsonl and more.jsonl"),
         (without_results, (), "holds no *_results.json"),
         (shutil.rmtree, (), "is no folder"),
