@@ -77,7 +77,7 @@ def score_of(value: Any) -> float | None:
                 return score_of(value[name])
         for answer, truth in PAIRS:
             if answer in value and truth in value:
-                return float(value[answer] == value[truth])
+                return float(str(value[answer]) == str(value[truth]))  # some keep one as a number, one as text
         return None
     if isinstance(value, (bool, int, float)) and 0 <= value <= 1:
         return float(value)
