@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--{name} = {getattr(args, name)}: expected a whole number >= 1")
     place = nullcontext(args.workdir) if args.workdir or args.video else tempfile.TemporaryDirectory()
     with place as folder:
-        path = args.video or _long_video(Path(folder), args.seconds)
+        path = args.video or long_video(Path(folder), args.seconds)
         return _measure(str(path), args.frames, args.rounds)
 
 
@@ -93,7 +93,8 @@ def host_way(path: str, num_frames: int) -> NDArray[np.uint8]:
     return frames
 
 
-def _long_video(folder: Path, seconds: int) -> Path:
+def long_video(folder: Path, seconds: int) -> Path:
+    """A video of this length, kept in ``folder`` for the next run."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"bench_{_WIDTH}x{_HEIGHT}_{seconds}s.mp4"
     if not path.exists():

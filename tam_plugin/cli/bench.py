@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 BENCHES = {
@@ -12,6 +13,7 @@ BENCHES = {
     "preprocess": "frames to encoder input against the host's per-frame processor",
     "tower": "mixture vision tower against the dense tower and a per-expert loop",
     "step": "one stage-3 training step of TAM against the dense host at the same visual tokens",
+    "e2e": "a whole answer at TAM's budgets against the dense model's fixed 64 frames at stride 2",
     "inductor": "the embedded Inductor against a SmolLM2-135M-shaped classifier",
 }
 
@@ -29,14 +31,19 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one benchmark and print its rows."""
-    result = importlib.import_module(f"tam_plugin.bench.{args.bench}").run(args)
-    print(json.dumps(result) if args.json else describe(result))
+    bench = importlib.import_module(f"tam_plugin.bench.{args.bench}")
+    result = bench.run(args)
+    print(json.dumps(result) if args.json else describe(result, getattr(bench, "describe_rows", _table)))
     return 0
 
 
-def describe(result: dict[str, Any]) -> str:
-    """Context lines, then a row a way: name, median seconds, ratio."""
+def describe(result: dict[str, Any], table: Callable[[list[dict[str, Any]]], list[str]] | None = None) -> str:
+    """Context lines, then a row a way: as ``table`` has them, or name, median seconds, ratio."""
     context = [f"{key}: {value}" for key, value in result.items() if key != "rows"]
-    width = max(len(row["name"]) for row in result["rows"])
-    table = [f"{row['name']:<{width}}  {row['seconds']:>10.4f} s  {row['ratio']:>7.2f}x" for row in result["rows"]]
-    return "\n".join([*context, f"{'':<{width}}  {'median':>12}  {'ratio':>8}", *table])
+    return "\n".join([*context, *(table or _table)(result["rows"])])
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{row['name']:<{width}}  {row['seconds']:>10.4f} s  {row['ratio']:>7.2f}x" for row in rows]
+    return [f"{'':<{width}}  {'median':>12}  {'ratio':>8}", *lines]
