@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import signal
 import socket
 import subprocess
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from tam_plugin.eval.lmms.results import ERROR_MARK
 from tam_plugin.eval.lmms.sample_log import read_log
+from tests.eval_lmms.judge import JUDGED, judge
 from tests.eval_lmms.material import Outcome, Tasks, command_line, run_lmms_eval, write_tasks
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
@@ -24,15 +22,6 @@ pytestmark = pytest.mark.usefixtures("lmms_eval")
 NAMES = "tiny_open,tiny_likelihood"
 NO_QUESTION, UNDECODABLE = 4, 5
 REQUESTS = 6 * (1 + 3)
-JUDGED = """
-
-def judged(doc, results):
-    from lmms_eval.llm_judge import ServerConfig, get_server
-
-    server = get_server("openai", ServerConfig(model_name="judge", num_retries=1, retry_delay=0))
-    verdict = server.evaluate_binary(doc["question"], word(doc), results[0], output_format="0/1")
-    return {"judged": float(verdict["result"])}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -147,37 +136,6 @@ def closed_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def judge(port: int):
-    """A judge that finds every answer right."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            message = {"role": "assistant", "content": "1"}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
-            body = json.dumps(reply).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.mark.slow
