@@ -114,4 +114,6 @@ def test_a_benchmark_that_fails_is_named_with_its_log(suite, onevision, tmp_path
     values = json.loads(text)
     assert values["failed"] == ["No such task"]
     assert [row["benchmark"] for row in values["rows"] if row["task"]] == ["Short"]
+    (file,) = (tmp_path / "out" / "short").rglob("*_results.json")
+    assert "ablation=tab10_lowest" in json.loads(file.read_text())["config"]["model_args"]
     assert {r["ablation"] for r in read_log(tmp_path / "out" / "short" / "samples.jsonl")} == {"tab10_lowest"}
