@@ -11,8 +11,8 @@ import torch
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
 from tam_plugin.config import InstructionConfig
-from tam_plugin.errors import ConfigError, MissingDependencyError
 from tam_plugin.eval.lmms.host import Answered, Row, written
+from tam_plugin.eval.lmms.llava_loading import import_host, load_checkpoint
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.prompts import Prompts
 from tam_plugin.eval.lmms.scoring import IGNORE_INDEX, losses
@@ -55,11 +55,11 @@ class LlavaNextHost:
     """The loaded model; see :class:`~tam_plugin.eval.lmms.host.Host`."""
 
     def __init__(self, settings: TallvaSettings, device: torch.device) -> None:
-        _import_host()
+        import_host()
         from tam_plugin.patches.llava_next.model_config import is_tam, newline_position, tam_config_of
         from tam_plugin.patches.llava_next.multimodal import host_stride
 
-        self.tokenizer, self.model, self.image_processor, context = _load(settings, device)
+        self.tokenizer, self.model, self.image_processor, context = load_checkpoint(settings, device)
         self.device = self.model.device
         self.tower = self.model.get_vision_tower()
         config = self.model.config
@@ -181,62 +181,3 @@ def _counts(row: Row, prompt: Sequence[int]) -> dict[str, int]:
     """The image token gives way to the video's tokens."""
     visual = row.budget.visual_tokens
     return {"prompt_tokens": len(prompt) - 1 + visual, "visual_tokens": visual}
-
-
-def _import_host() -> None:
-    from tam_plugin.patches import activation
-
-    activation.start()
-    try:
-        import llava.model.builder  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"model tallva needs LLaVA-NeXT, which cannot be imported ({error}): put its folder on PYTHONPATH and "
-            "pip install 'tam-plugin[llava-host]'"
-        ) from error
-
-
-def _load(settings: TallvaSettings, device: torch.device) -> tuple[Any, Any, Any, int]:
-    """Tokenizer, model in evaluation mode, image processor, context length.
-
-    The host loads float16 and bfloat16 alone; what is asked for in float32 is loaded in the checkpoint's own type of
-    these two and widened.
-    """
-    from llava.mm_utils import get_model_name_from_path
-    from llava.model.builder import load_pretrained_model
-
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device.type == "cuda" else "float32"
-    spread = settings.device_map == "auto"
-    if settings.device_map not in (None, "auto"):
-        raise ConfigError(f"model_args: device_map = {settings.device_map!r}: expected auto, or leave it out")
-    # "auto" on a machine without GPUs is the CPU; anything else makes the host move the tower to a GPU.
-    device_map = "auto" if spread or not torch.cuda.is_available() else str(device)
-    tokenizer, model, image_processor, context = load_pretrained_model(
-        settings.pretrained,
-        settings.model_base,
-        settings.model_name or get_model_name_from_path(settings.pretrained),
-        device_map=device_map,
-        torch_dtype=_loadable(settings.pretrained) if dtype == "float32" else dtype,
-        attn_implementation=settings.attn_implementation,
-    )
-    if not spread:
-        model.to(device)
-    if dtype == "float32":
-        model.float()
-    else:  # the host casts the tower to float16; the rest is as asked, and its float32 buffers (rotary) must stay so
-        model.get_vision_tower().to(dtype=getattr(torch, dtype))
-    return tokenizer, model.eval(), image_processor, context
-
-
-def _loadable(pretrained: str) -> str:
-    from loguru import logger
-
-    from tam_plugin.patches.llava_next.preflight import read_config
-
-    values = read_config(pretrained)
-    stored = str(values.get("torch_dtype") or values.get("dtype") or "bfloat16").removeprefix("torch.")
-    if stored not in ("float16", "bfloat16"):
-        logger.warning(f"{pretrained} is stored in {stored}: the host can load it in bfloat16 only")
-    return "float16" if stored == "float16" else "bfloat16"
