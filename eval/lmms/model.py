@@ -1,15 +1,14 @@
-"""What the two models share: requests in, responses out, every request logged, every failure counted."""
+"""What the two models share: requests in, responses out."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from lmms_eval.api.model import lmms
-from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
 from tqdm import tqdm
 
@@ -19,16 +18,14 @@ from tam_plugin.eval.lmms import harness
 from tam_plugin.eval.lmms.decisions import Decided, Decider
 from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
 from tam_plugin.eval.lmms.host import Answered, Host, sampling_options
-from tam_plugin.eval.lmms.requests import Request, read_request
+from tam_plugin.eval.lmms.requests import Request, batches, read_request
 from tam_plugin.eval.lmms.responses import from_record, with_answer, without_answer
 from tam_plugin.eval.lmms.resume import Earlier
 from tam_plugin.eval.lmms.routing_log import RoutingLog
 from tam_plugin.eval.lmms.sample_log import SampleLog
 from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.eval.lmms.tally import Tally
 from tam_plugin.training.fingerprints import values_sha256
-
-MAX_NAMED = 10
-"""Failed requests that are named at the end."""
 
 
 class TamModel(lmms):
@@ -63,13 +60,10 @@ class TamModel(lmms):
         harness.attach(self.settings.prompts_of, self.fingerprint)
         alike = dataclasses.replace(self.settings, log=None, routing=None, batch_size=1)
         self._earlier = Earlier(self.settings.log, [type(self).__name__, str(alike), self.fingerprint])
-        self._log = SampleLog(self.settings.log, self._rank) if self.settings.log else None
+        self._tally = Tally(SampleLog(self.settings.log, self._rank) if self.settings.log else None)
         self._routing = (
             RoutingLog(self.settings.routing, self._rank, self.host.tower) if self.settings.routing else None
         )
-        self._failed: list[tuple[str, int, str]] = []
-        self._requests = self._tokens = 0
-        self._seconds = 0.0
 
     def load(self, settings: Any) -> Host:
         """Load the checkpoint."""
@@ -109,8 +103,8 @@ class TamModel(lmms):
 
     def clean(self) -> None:
         """Called by lmms-eval after the last request: say what failed, and put it into the results."""
-        self._report()
-        for file in (self._log, self._routing):
+        self._tally.report(self._rank)
+        for file in (self._tally, self._routing):
             if file is not None:
                 file.close()
         self.host = self.decider = None  # type: ignore[assignment]
@@ -128,12 +122,12 @@ class TamModel(lmms):
         known = {n: record for n in asked if (record := self._earlier.find(requests[n])) is not None}
         for number, record in known.items():
             responses[number] = by_key[requests[number].key] = from_record(record)
-            self._count(record, is_new=False)
+            self._tally.count(record, is_new=False)
         if known:
             logger.info(f"{self.settings.log}: {len(known)} of {len(asked)} requests were answered by an earlier run")
             asked = [n for n in asked if n not in known]
         bar = tqdm(total=len(asked), desc="TAM", disable=True if self._rank else None)
-        for batch in self._batches(requests, asked):
+        for batch in batches(requests, asked, self.batch_size):
             answers = self._answer([requests[n] for n in batch], compute)
             for number, response in zip(batch, answers, strict=True):
                 responses[number] = by_key[requests[number].key] = response
@@ -144,18 +138,6 @@ class TamModel(lmms):
             if is_padding:
                 responses[number] = by_key[requests[number].key]
         return responses
-
-    def _batches(self, requests: Sequence[Request], asked: Sequence[int]) -> Iterator[list[int]]:
-        """Neighbours that are computed alike, at most ``batch_size`` of them."""
-        batch: list[int] = []
-        for number in asked:
-            alike = not batch or requests[number].generation == requests[batch[0]].generation
-            if len(batch) == self.batch_size or not alike:
-                yield batch
-                batch = []
-            batch.append(number)
-        if batch:
-            yield batch
 
     def _answer(self, requests: Sequence[Request], compute: Callable) -> list[Any]:
         records: list[dict[str, Any]] = []
@@ -176,7 +158,7 @@ class TamModel(lmms):
             response = without_answer(request, record["error"])
             if one is not None:
                 response = with_answer(record, next(answers), share_s)
-            self._count(record)
+            self._tally.count(record)
             responses.append(response)
         return responses
 
@@ -211,27 +193,3 @@ class TamModel(lmms):
         except InputError as error:  # this request's own; anything else would meet the next one too
             return None, {**record, "error": str(error)}
         return decided, {**record, **decided.record()}
-
-    def _count(self, record: dict[str, Any], *, is_new: bool = True) -> None:
-        self._requests += 1
-        self._seconds += record["seconds"]
-        self._tokens += record.get("output_tokens") or 0
-        if record["error"] is not None:
-            self._failed.append((record["task"], record["doc_id"], record["error"]))
-            logger.error(f"no answer: task {record['task']}, row {record['doc_id']}: {record['error']}")
-        if self._log is not None and is_new:
-            self._log.write({**record, "seconds": round(record["seconds"], 4)})
-
-    def _report(self) -> None:
-        from accelerate.utils import gather_object
-
-        failed = gather_object(self._failed)
-        requests, tokens = (sum(gather_object([n])) for n in (self._requests, self._tokens))
-        seconds = sum(gather_object([self._seconds]))
-        if self._rank:
-            return
-        log_metrics(seconds, tokens, tokens / max(seconds, 1e-9), {"requests_without_answer": len(failed)})
-        if failed:
-            named = "".join(f"\n  task {task}, row {row}: {error}" for task, row, error in failed[:MAX_NAMED])
-            more = f"\n  and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
-            logger.error(f"{len(failed)} of {requests} requests have no answer and count as wrong:{named}{more}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,3 +115,22 @@ def read_request(instance: Any, datasets: Mapping[str, Any]) -> Request:
     else:
         values["generation"] = second
     return Request(**values)
+
+
+def batches(requests: Sequence[Request], asked: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Neighbours that are computed alike, at most ``size`` of them.
+
+    Args:
+        requests: all of them.
+        asked: numbers of those to be batched, in their order.
+        size: requests of a batch, at most.
+    """
+    batch: list[int] = []
+    for number in asked:
+        alike = not batch or requests[number].generation == requests[batch[0]].generation
+        if len(batch) == size or not alike:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
