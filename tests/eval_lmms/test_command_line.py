@@ -9,7 +9,8 @@ import pytest
 
 from tam_plugin.eval.lmms.results import ERROR_MARK
 from tam_plugin.eval.lmms.sample_log import read_log
-from tests.eval_lmms.material import TASKS, Outcome, Tasks, run_lmms_eval, write_tasks
+from tests.eval_lmms.material import TASKS, Tasks, write_tasks
+from tests.eval_lmms.process import Outcome, run_lmms_eval
 from tests.llava import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lmms_eval")]

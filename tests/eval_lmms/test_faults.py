@@ -15,7 +15,8 @@ import pytest
 from tam_plugin.eval.lmms.results import ERROR_MARK
 from tam_plugin.eval.lmms.sample_log import read_log
 from tests.eval_lmms.judge import JUDGED, judge
-from tests.eval_lmms.material import Outcome, Tasks, command_line, run_lmms_eval, write_tasks
+from tests.eval_lmms.material import Tasks, write_tasks
+from tests.eval_lmms.process import Outcome, command_line, run_lmms_eval
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
