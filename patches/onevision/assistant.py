@@ -117,9 +117,11 @@ class VideoAssistant:
         """Greedy answer to ``query`` about the frames of ``video``.
 
         Raises:
-            InputError: the budget's stride has no projector in this model, or prompt and answer exceed its context.
+            InputError: the budget's stride has no projector in this model, or prompt and answer exceed its context; the
+                model's experts go by task type (``router_mode`` ``by_task``) and the budget names none.
         """
         from tam_plugin.video import preprocess_frames
+        from tam_plugin.vision import route_by_task
 
         loaded, config = self.loaded, self.config
         frames = preprocess_frames(
@@ -138,7 +140,8 @@ class VideoAssistant:
                 f"a prompt of {prompt_tokens} tokens and an answer of {max_new_tokens} do not fit the {limit} of this "
                 "model: shorten the question, or ask for fewer frames or a shorter answer"
             )
-        new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
+        with route_by_task(loaded.model, [budget.task], [len(frames)]):
+            new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
         visual_tokens = int((inputs["input_ids"] == config.video_token_id).sum())
         text = loaded.tokenizer.decode(new, skip_special_tokens=True).strip()
         prompt = _prompt_text(inputs["input_ids"][0].tolist(), loaded.tokenizer, config.video_token_id)
