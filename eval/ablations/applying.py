@@ -103,7 +103,7 @@ def controlled(
     """For the length of a batch: its tasks where experts go by them, its own random numbers where a row draws.
 
     Args:
-        ablation: the row; None does nothing.
+        ablation: the row; None for a checkpoint as it is, whose experts may go by task type too.
         model: the model.
         tasks: task type of each video.
         frames: frames of each video.
@@ -113,12 +113,10 @@ def controlled(
 
     from tam_plugin.vision import route_by_task
 
-    if ablation is None:
-        yield
-        return
+    draws = ablation is not None and ablation.draws
     device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=ablation.draws):
-        if ablation.draws:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=draws):
+        if draws:
             torch.manual_seed(int(values_sha256(seed)[:15], 16))
         with route_by_task(model, tasks, frames):
             yield

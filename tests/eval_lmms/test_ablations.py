@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import shutil
 
-from tam_plugin import TamConfig
+import pytest
+import torch
+
+from tam_plugin import TamConfig, TaskType
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.ablations import ROWS
 from tam_plugin.eval.lmms.sample_log import read_log
 from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.vision import moe_layers
 from tests.eval_lmms.test_models import make, texts
 
 
@@ -86,3 +91,27 @@ def test_a_dense_checkpoint_takes_the_rows_structure(dense_and_tokenizer, lmms_e
         assert [record["error"] for record in records] == [None, None]
         if name == "tab9_top2of8":
             assert {record["stride"] for record in records} == {2}
+
+
+def test_a_checkpoint_whose_experts_go_by_task_needs_no_row(onevision, lmms_eval, videos, instances, tmp_path):
+    folder, log = tmp_path / "by-task", tmp_path / "log.jsonl"
+    shutil.copytree(onevision, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["tam"]["moe"].update(top_k=1, router_mode="by_task")
+    (folder / "config.json").write_text(json.dumps(config))
+
+    def losses(expert=None, **arguments):
+        model = make("onevision", folder, videos, **arguments)
+        with torch.no_grad():
+            for layer in moe_layers(model.host.model) if expert is not None else ():
+                for parameter in layer.experts.parameters():
+                    parameter.copy_(parameter[expert].clone().expand_as(parameter))
+        return [loss for loss, _ in texts(model.loglikelihood(instances(videos, "red")))]
+
+    found = losses(log=log)
+    alone = [losses(expert) for expert in range(4)]  # every expert is this one
+    types = [TaskType.from_label(record["task_type"]) for record in read_log(log)]
+    assert len({task.index % 4 for task in types}) > 1
+    for row, task in enumerate(types):
+        assert len({one[row] for one in alone}) == 4
+        assert found[row] == pytest.approx(alone[(task.index - 1) % 4][row], rel=1e-5)
