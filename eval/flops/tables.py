@@ -57,7 +57,8 @@ def table_2c(subject: Subject, duration_s: float, conventions: Conventions) -> l
 
 def table_13(subject: Subject, duration_s: float, conventions: Conventions) -> list[Row]:
     """Half, once and twice the budget for both models; ratios are to the baseline's default."""
-    rows, published = [], []
+    rows: list[Row] = []
+    published: list[float | None] = []
     dense, default = subject.model.dense(), paper.TABLE_13_DEFAULT
     for scale in SCALES:
         policy, fixed = policies(subject.layout, subject.tam)

@@ -43,7 +43,7 @@ def summarize(
     Args:
         benchmarks: name, tasks that were run, results (None where there are none), and note of each.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, tasks, results, note in benchmarks:
         if results is None:
             rows.append({"benchmark": name, "task": None, "note": note})
