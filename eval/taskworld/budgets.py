@@ -1,0 +1,88 @@
+"""Which questions about a clip go together: those that get the same budget, by the Inductor and the world's policy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.eval.taskworld.questions import Question
+from tam_plugin.eval.taskworld.world import Clip
+from tam_plugin.inductor import Inductor
+from tam_plugin.taxonomy import TaskDistribution
+
+POLICY_FILE = Path(__file__).with_name("policy.yaml")
+FIXED = (8, 2)
+"""Frames and stride of the baseline, as costly as every budget of the policy."""
+DRAWS = ((0.4, "resolution"), (0.25, "balanced"), (0.35, "frames"))
+"""How often training asks about each group of task types."""
+GROUP_OF_TASK = {1: "resolution", 2: "balanced", 3: "resolution", 4: "frames"}
+GROUP_OF_TASK |= {5: "resolution", 6: "frames", 7: "balanced", 8: "resolution"}
+MOST_OF_A_TASK = 3
+"""Questions of one task type that training asks about one clip, at most."""
+
+
+@functools.cache
+def policy() -> BudgetPolicy:
+    """The world's policy."""
+    return BudgetPolicy.from_yaml(POLICY_FILE)
+
+
+@functools.cache
+def fixed() -> FixedPolicy:
+    """The baseline's."""
+    return BudgetPolicy.fixed(*FIXED, grid=12, newline_position="one_token")
+
+
+@functools.cache
+def _inductor() -> Inductor:
+    return Inductor.from_pretrained()
+
+
+_DECIDED: dict[str, TaskDistribution] = {}
+
+
+def decide(questions: Sequence[Question], duration_s: float) -> list[TaskDistribution]:
+    """What the Inductor says of each question; each text is classified once."""
+    inductor = _inductor()
+    keys = [inductor.input_text(q.text, duration_s) for q in questions]
+    new = {key: q for key, q in zip(keys, questions, strict=True) if key not in _DECIDED}
+    if new:
+        texts = [q.text for q in new.values()]
+        for key, found in zip(new, inductor.classify_batch(texts, [duration_s] * len(texts)), strict=True):
+            _DECIDED[key] = found
+    return [_DECIDED[key] for key in keys]
+
+
+def budgets(clip: Clip, questions: Sequence[Question], *, by_task: bool) -> list[VisualBudget]:
+    """The budget of each question: the policy's, or the baseline's."""
+    if not by_task:
+        return [fixed().budget(None, clip.duration_s)] * len(questions)
+    return [policy().budget(found, clip.duration_s) for found in decide(questions, clip.duration_s)]
+
+
+def together(
+    clip: Clip, questions: Sequence[Question], rng: np.random.Generator, *, by_task: bool
+) -> tuple[VisualBudget, list[Question]]:
+    """A budget and the questions to train on at it.
+
+    The questions are the same whether the budget follows the task or not, so that arms differ in nothing else: a group
+    of task types is drawn, and of it the questions that the policy gives the same budget.
+    """
+    decided = budgets(clip, questions, by_task=True)
+    group = str(rng.choice([name for _, name in DRAWS], p=[share for share, _ in DRAWS]))
+    wanted = [i for i, q in enumerate(questions) if GROUP_OF_TASK[q.task.index] == group]
+    kinds = [(decided[i].num_frames, decided[i].pool_stride) for i in wanted]
+    most = max(sorted(set(kinds)), key=kinds.count)
+    count: dict[int, int] = {}
+    chosen = []
+    for i, kind in zip(wanted, kinds, strict=True):
+        task = questions[i].task.index
+        if kind == most and count.get(task, 0) < MOST_OF_A_TASK:
+            count[task] = count.get(task, 0) + 1
+            chosen.append(i)
+    budget = decided[chosen[0]] if by_task else fixed().budget(None, clip.duration_s)
+    return budget, [questions[i] for i in chosen]
