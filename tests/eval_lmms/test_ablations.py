@@ -93,15 +93,16 @@ def test_a_dense_checkpoint_takes_the_rows_structure(dense_and_tokenizer, lmms_e
             assert {record["stride"] for record in records} == {2}
 
 
-def test_a_checkpoint_whose_experts_go_by_task_needs_no_row(onevision, lmms_eval, videos, instances, tmp_path):
-    folder, log = tmp_path / "by-task", tmp_path / "log.jsonl"
-    shutil.copytree(onevision, folder)
+def test_a_checkpoint_whose_experts_go_by_task_needs_no_row(checkpoint, videos, instances, tmp_path):
+    kind, source = checkpoint
+    folder, log = tmp_path / source.name, tmp_path / "log.jsonl"
+    shutil.copytree(source, folder)
     config = json.loads((folder / "config.json").read_text())
     config["tam"]["moe"].update(top_k=1, router_mode="by_task")
     (folder / "config.json").write_text(json.dumps(config))
 
     def losses(expert=None, **arguments):
-        model = make("onevision", folder, videos, **arguments)
+        model = make(kind, folder, videos, **arguments)
         with torch.no_grad():
             for layer in moe_layers(model.host.model) if expert is not None else ():
                 for parameter in layer.experts.parameters():
