@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
+
 from tam_plugin.patches.llava_next.arguments import DEFAULT_MAX_BAD_SAMPLES
 from tam_plugin.patches.llava_next.bad_samples import FILE_NAME, BadSamples
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
@@ -12,7 +14,7 @@ from tam_plugin.patches.llava_next.dataset import TamDataset
 from tam_plugin.patches.llava_next.model_config import newline_position, tam_config_of
 from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder
 from tam_plugin.patches.llava_next.trainable import arrange
-from tam_plugin.training.zero3 import ZERO_3, set_leaf_modules, zero_stage
+from tam_plugin.training.zero3 import ZERO_3, cast_unpartitioned, set_leaf_modules, zero_stage
 
 _HOSTS = ("_get_item", "list_data_dict", "data_args", "tokenizer")
 
@@ -68,6 +70,8 @@ def prepare_trainer(trainer: Any) -> None:
     """
     arrange(trainer)
     if zero_stage(trainer.args.deepspeed) == ZERO_3:
+        if trainer.args.bf16 or trainer.args.fp16:
+            cast_unpartitioned(trainer.model, torch.bfloat16 if trainer.args.bf16 else torch.float16)
         set_leaf_modules(trainer.model)
     if not is_host_dataset(trainer.train_dataset):
         return

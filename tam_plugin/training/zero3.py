@@ -43,6 +43,22 @@ def partitioned(model: nn.Module) -> bool:
     return any(hasattr(p, "ds_id") for p in model.parameters())
 
 
+def cast_unpartitioned(model: nn.Module, dtype: torch.dtype) -> int:
+    """Bring parameters that DeepSpeed does not hold yet to the precision of those it does; before ``initialize``.
+
+    The other stages cast a model as a whole. Here nobody does, and one list of parameters to train may hold one
+    precision only; but newer versions of peft make LoRA's weights in float32. The optimizer's copies are float32 all
+    the same.
+
+    Returns:
+        How many were cast.
+    """
+    others = [p for p in model.parameters() if not hasattr(p, "ds_id") and p.is_floating_point() and p.dtype != dtype]
+    for parameter in others:
+        parameter.data = parameter.data.to(dtype)
+    return len(others)
+
+
 def set_leaf_modules(model: nn.Module) -> list[nn.Module]:
     """Mark mixtures and projectors as leaf modules of ZeRO-3; call it before ``deepspeed.initialize``.
 
