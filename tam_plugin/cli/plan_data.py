@@ -44,7 +44,11 @@ def add_parser(subparsers) -> None:
         "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="processes that open videos"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="questions a forward pass (default: 64)"
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="questions a forward pass (default: 16); OMP_NUM_THREADS passes run side by side",
     )
     parser.add_argument("--json", action="store_true", help="print plans.json instead of the report")
     parser.set_defaults(run=run)

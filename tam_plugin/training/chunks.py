@@ -40,14 +40,19 @@ class Planner:
         inductor: classifies.
         policy: decides, already in the host's layout.
         batch_size: questions a forward pass.
+        workers: forward passes side by side; their number changes no plan.
 
     Raises:
         ConfigError: the policy allows more than the table holds.
     """
 
-    def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int) -> None:
+    def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int, workers: int) -> None:
         check_range(policy)
-        self._inductor, self._policy, self._batch_size = inductor, policy, batch_size
+        self._inductor, self._policy = inductor, policy
+        self._batch_size, self._workers = batch_size, workers
+        # An Inductor that reads no durations answers all classes of length alike: asked once.
+        self._reads_duration = inductor.use_duration
+        self._classes = LENGTH_CLASSES if inductor.use_duration else (None,) * len(LENGTH_CLASSES)
         self._labels = [extension.label for extension in inductor.extensions]
         self._baseline = BudgetPolicy.fixed(BASELINE_FRAMES, BASELINE_STRIDE, **token_layout(policy))
 
@@ -68,12 +73,12 @@ class Planner:
         chunk = Chunk(rows, np.zeros(len(samples), PLAN))
         deferred = []
         for place, (sample, probe, duration_s) in enumerate(zip(samples, probes, durations, strict=True)):
-            answer = answers[sample.question, _kind(duration_s)]
+            answer = answers[sample.question, self._kind(duration_s)]
             chunk.plans[place] = self._plan(sample, probe, duration_s, answer)
             chunk.baseline_tokens += self._baseline.budget(video_frames=probe.num_frames).visual_tokens
             chunk.truncated += len(sample.question.strip()) > MAX_QUERY_CHARS
             if duration_s is None:
-                deferred.append(self._deferred(sample, [answers[sample.question, kind] for kind in LENGTH_CLASSES]))
+                deferred.append(self._deferred(sample, [answers[sample.question, kind] for kind in self._classes]))
             if probe.error:
                 chunk.unreadable.append([sample.video, probe.error])
         chunk.deferred = np.array(deferred, DEFERRED)
@@ -85,14 +90,16 @@ class Planner:
         """The Inductor's answer by question and length class, each asked once: data ask the same of many videos."""
         asked: dict[tuple[str, str | None], None] = {}
         for sample, duration_s in zip(samples, durations, strict=True):
-            kinds = (_kind(duration_s), *(LENGTH_CLASSES if duration_s is None else ()))
+            kinds = (self._kind(duration_s), *(self._classes if duration_s is None else ()))
             asked.update(dict.fromkeys((sample.question, kind) for kind in kinds))
         questions = [question for question, _ in asked]
         seconds = [_CLASS_DURATIONS_S[kind] if kind else None for _, kind in asked]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", QueryTruncatedWarning)  # counted in the report
-                found = self._inductor.classify_batch(questions, seconds, batch_size=self._batch_size)
+                found = self._inductor.classify_batch(
+                    questions, seconds, batch_size=self._batch_size, workers=self._workers
+                )
         except InputError:
             for sample in samples:
                 try:
@@ -101,6 +108,9 @@ class Planner:
                     raise InputError(f"{sample.where}: {error}") from error
             raise
         return dict(zip(asked, found, strict=True))
+
+    def _kind(self, duration_s: float | None) -> str | None:
+        return None if duration_s is None or not self._reads_duration else length_class(duration_s)
 
     def _plan(
         self, sample: Sample, probe: Probe, duration_s: float | None, answer: TaskDistribution
@@ -183,7 +193,3 @@ class CollisionError(InputError):
     def __init__(self, reason: str, first: Any, second: Any) -> None:
         super().__init__(reason)
         self.rows = sorted((int(first["row"]), int(second["row"])))
-
-
-def _kind(duration_s: float | None) -> str | None:
-    return None if duration_s is None else length_class(duration_s)

@@ -25,6 +25,8 @@ from tam_plugin.training.rows import Row, Sample, data_files, raw_rows, samples
 from tam_plugin.training.table import FORMAT, HEADER_FILE, TABLE_FILE, read_header, table_bytes
 
 CHUNK_ROWS = 1024
+BATCH_SIZE = 16
+"""Questions a forward pass: what passes through the layers then stays in a core's cache."""
 IMAGE_FPS = 2.0
 """Frames per second of a video that is a folder of images."""
 
@@ -53,7 +55,7 @@ class Request:
     video_folder: str | None = None
     image_fps: float = IMAGE_FPS
     workers: int = 1
-    batch_size: int = 64
+    batch_size: int = BATCH_SIZE
 
 
 def make_plans(request: Request) -> dict[str, Any]:
@@ -117,12 +119,13 @@ def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dic
 
 def _plan(request: Request, policy: BudgetPolicy, files: Sequence[str], done: journal.Journal) -> list[dict[str, Any]]:
     """Plan the rows that the journal does not hold yet; the Inductor's task types beyond the eight."""
+    import torch
     from tqdm import tqdm
 
     from tam_plugin.inductor import Inductor
 
     inductor = Inductor.from_pretrained(request.inductor)
-    planner = Planner(inductor, policy, request.batch_size)
+    planner = Planner(inductor, policy, request.batch_size, torch.get_num_threads())
     prober = None
     if request.video_folder is not None:
         prober = Prober(request.video_folder, request.image_fps, request.workers)

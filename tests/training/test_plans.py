@@ -99,6 +99,20 @@ def test_batches_and_files_change_nothing(planned, rows, tmp_path):
     assert ours["frames"].dtype == np.uint8 and np.all(np.diff(ours["key"].astype(object)) > 0)
 
 
+def test_the_number_of_threads_changes_no_byte(rows, tmp_path):
+    import torch
+
+    data, before, hashes = write(tmp_path / "data.jsonl", rows), torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert plan_data(data, tmp_path / str(threads)) == 0
+            hashes.add(json.loads((tmp_path / str(threads) / "plans.json").read_text())["table_sha256"])
+    finally:
+        torch.set_num_threads(before)
+    assert len(hashes) == 1
+
+
 def test_a_copy_in_another_process_maps_the_file(planned):
     plans = Plans(planned / "out")
     sent = pickle.dumps(plans)
