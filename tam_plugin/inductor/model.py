@@ -13,7 +13,7 @@ from tam_plugin.errors import InputError
 from tam_plugin.inductor import storage
 from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier
 from tam_plugin.inductor.labels import map_labels, read_extensions
-from tam_plugin.inductor.parallel import side_by_side
+from tam_plugin.inductor.parallel import Workers
 from tam_plugin.inductor.text import PreparedQuery, QueryTruncatedWarning, build_input, prepare_query
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension
 
@@ -100,7 +100,7 @@ class Inductor:
         durations_s: Sequence[float | None] | None = None,
         options: Sequence[Sequence[str] | None] | None = None,
         batch_size: int = 64,
-        workers: int | None = None,
+        workers: Workers | None = None,
     ) -> list[TaskDistribution]:
         """The distribution of each query, in the order given; queries of like length run together.
 
@@ -109,8 +109,8 @@ class Inductor:
             durations_s: a duration in seconds or None for each query; None when all are unknown.
             options: a list of options or None for each query; None when there are none.
             batch_size: queries a forward pass.
-            workers: forward passes side by side, each on one thread; their number changes no result. None runs one
-                after another, each on all of torch's threads.
+            workers: run forward passes side by side, each on one thread. None runs one after another, each on all of
+                torch's threads.
 
         Warns:
             QueryTruncatedWarning: once a call, when a query is longer than is read.
@@ -122,8 +122,6 @@ class Inductor:
             raise InputError("queries must be a list of texts; for one query use classify()")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        if workers is not None and workers < 1:
-            raise InputError(f"workers must be at least 1, or None, got {workers}")
         durations_s = _aligned(durations_s, len(queries), "durations_s")
         options = _aligned(options, len(queries), "options")
         prepared = [prepare_query(query) for query in queries]
@@ -144,7 +142,7 @@ class Inductor:
             return rows
 
         results: list[TaskDistribution | None] = [None] * len(ids)
-        found = map(logits, batches) if workers is None else side_by_side(logits, batches, workers)
+        found = map(logits, batches) if workers is None else workers.map(logits, batches)
         for chosen, rows in zip(batches, found, strict=True):
             for i, row in zip(chosen, rows, strict=True):
                 results[i] = self._distribution(row)

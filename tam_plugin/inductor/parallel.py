@@ -6,22 +6,48 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from tam_plugin.errors import InputError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> list[Result]:
-    """``work`` of each item, in the order of the items, on ``workers`` threads that use one thread of torch each.
+class Workers:
+    """Threads of which each uses one thread of torch; a context manager that ends them.
 
-    One worker computes as each of many does, so their number changes no result. The caller's number of torch threads
-    is the same afterwards; threads that begin to use torch meanwhile find one.
+    One computes as each of many does, so their number changes no result. They live as long as this object: memory that
+    a thread's matrices took stays with it, and new threads for every call would each keep some.
+
+    Args:
+        count: how many.
+
+    Raises:
+        InputError: fewer than one.
     """
-    import torch
 
-    before = torch.get_num_threads()
-    try:
+    def __init__(self, count: int) -> None:
+        import torch
+
+        if count < 1:
+            raise InputError(f"the number of workers must be at least 1, got {count}")
         # The number belongs to the thread that sets it, and to threads that have not used torch yet.
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, items))
-    finally:
-        torch.set_num_threads(before)
+        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """``work`` of each item, in the order of the items; the first error is raised.
+
+        The caller's number of torch threads is the same afterwards.
+        """
+        import torch
+
+        before = torch.get_num_threads()
+        try:
+            return list(self._pool.map(work, items))
+        finally:
+            torch.set_num_threads(before)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)

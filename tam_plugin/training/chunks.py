@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tam_plugin.inductor import Inductor
+    from tam_plugin.inductor.parallel import Workers
 
 BASELINE_FRAMES, BASELINE_STRIDE = 64, 2
 """The fixed budget that plans are compared with."""
@@ -40,13 +41,13 @@ class Planner:
         inductor: classifies.
         policy: decides, already in the host's layout.
         batch_size: questions a forward pass.
-        workers: forward passes side by side; their number changes no plan.
+        workers: run forward passes side by side; their number changes no plan.
 
     Raises:
         ConfigError: the policy allows more than the table holds.
     """
 
-    def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int, workers: int) -> None:
+    def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int, workers: Workers) -> None:
         check_range(policy)
         self._inductor, self._policy = inductor, policy
         self._batch_size, self._workers = batch_size, workers

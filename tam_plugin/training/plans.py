@@ -123,14 +123,18 @@ def _plan(request: Request, policy: BudgetPolicy, files: Sequence[str], done: jo
     from tqdm import tqdm
 
     from tam_plugin.inductor import Inductor
+    from tam_plugin.inductor.parallel import Workers
 
     inductor = Inductor.from_pretrained(request.inductor)
-    planner = Planner(inductor, policy, request.batch_size, torch.get_num_threads())
     prober = None
     if request.video_folder is not None:
         prober = Prober(request.video_folder, request.image_fps, request.workers)
     try:
-        with tqdm(disable=None, unit=" rows", desc="plan-data", initial=done.rows) as bar:
+        with (
+            Workers(torch.get_num_threads()) as workers,
+            tqdm(disable=None, unit=" rows", desc="plan-data", initial=done.rows) as bar,
+        ):
+            planner = Planner(inductor, policy, request.batch_size, workers)
             for rows, found in _ahead(_chunks(files, done.rows), prober):
                 probes = prober.get([sample.video for sample in found]) if prober else None
                 done.add(planner.chunk(rows, found, probes))

@@ -69,12 +69,18 @@ def test_batch_equals_single_in_the_order_given(inductor: Inductor) -> None:
 def test_the_number_of_workers_changes_nothing(inductor: Inductor) -> None:
     import torch
 
+    from tam_plugin.inductor.parallel import Workers
+
     queries = [f"{'so ' * n}{query}" for n, (query, _) in enumerate(PAPER_AND_PLAIN)]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        found = [inductor.classify_batch(queries, batch_size=4, workers=n) for n in (1, 2, 5)]
-        assert torch.get_num_threads() == 3
+        found = []
+        for count in (1, 2, 5):
+            with Workers(count) as workers:
+                found.append(inductor.classify_batch(queries, batch_size=4, workers=workers))
+                assert torch.get_num_threads() == 3
+                assert workers.map(lambda _: torch.get_num_threads(), range(9)) == [1] * 9
     finally:
         torch.set_num_threads(before)
     assert found[0] == found[1] == found[2]
@@ -85,13 +91,16 @@ def test_the_number_of_workers_changes_nothing(inductor: Inductor) -> None:
 def test_a_fault_in_a_worker_is_the_callers(inductor: Inductor) -> None:
     import torch
 
-    from tam_plugin.inductor.parallel import side_by_side
+    from tam_plugin.inductor.parallel import Workers
 
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda n: 1 / n, [1, 0, 2], 2)
-    assert torch.get_num_threads() == before
-    assert side_by_side(lambda _: torch.get_num_threads(), range(5), 2) == [1] * 5
+    with Workers(2) as workers:
+        with pytest.raises(ZeroDivisionError):
+            workers.map(lambda n: 1 / n, [1, 0, 2])
+        assert torch.get_num_threads() == before
+        assert workers.map(lambda n: n * n, [1, 2, 3]) == [1, 4, 9]
+    with pytest.raises(InputError, match="number of workers must be at least 1, got 0"):
+        Workers(0)
 
 
 def test_options_reach_the_classifier_and_duration_does_not_decide(inductor: Inductor) -> None:
@@ -135,7 +144,6 @@ def test_bad_input_is_refused(inductor: Inductor, arguments: tuple, said: str) -
         ({"queries": ["Why?"], "durations_s": [1.0, 2.0]}, "durations_s"),
         ({"queries": ["Why?"], "options": []}, "options"),
         ({"queries": ["Why?"], "batch_size": 0}, "batch_size"),
-        ({"queries": ["Why?"], "workers": 0}, "workers must be at least 1, or None, got 0"),
     ],
 )
 def test_bad_batches_are_refused(inductor: Inductor, arguments: dict, said: str) -> None:
