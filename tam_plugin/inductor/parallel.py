@@ -15,8 +15,7 @@ Result = TypeVar("Result")
 class Workers:
     """Threads of which each uses one thread of torch; a context manager that ends them.
 
-    One computes as each of many does, so their number changes no result. They live as long as this object: memory that
-    a thread's matrices took stays with it, and new threads for every call would each keep some.
+    One computes as each of many does, so their number changes no result. They live as long as this object.
 
     Args:
         count: how many.
