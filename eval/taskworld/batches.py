@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,10 @@ class Sample:
     questions: Sequence[Question]
 
 
+Form = Callable[[Sequence[Question], list[int]], tuple[list[int], list[int]]]
+"""Token ids and labels of what is asked or stated behind a video's tokens."""
+
+
 def sample(
     clip: Clip, budget: VisualBudget, questions: Sequence[Question], rng: np.random.Generator | None = None
 ) -> Sample:
@@ -57,12 +61,12 @@ def turns(questions: Sequence[Question], visual: list[int]) -> tuple[list[int], 
     return ids, labels
 
 
-def collate(samples: Sequence[Sample], config) -> dict[str, torch.Tensor]:
-    """A training batch of a TAM OneVision model, right-padded."""
+def collate(samples: Sequence[Sample], config, form: Form = turns) -> dict[str, torch.Tensor]:
+    """A training batch of a TAM OneVision model, right-padded; ``form`` makes ids and labels of a sample."""
     rows = []
     for one in samples:
         visual = [config.video_token_id] * config.video_tokens(len(one.frames), one.stride)
-        rows.append(turns(one.questions, visual))
+        rows.append(form(one.questions, visual))
     longest = max(len(ids) for ids, _ in rows)
     pad = tokenizer().pad_token_id
     return {

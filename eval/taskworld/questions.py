@@ -31,6 +31,7 @@ class Question:
     Attributes:
         kind: a name in ``phrases.yaml``.
         task: the task type that it was made as; what the Inductor says may differ.
+        slots: what the wording's braces stand for.
         text: the user's words.
         options: four answers, the right one among them, shuffled.
         answer: the right one.
@@ -38,6 +39,7 @@ class Question:
 
     kind: str
     task: TaskType
+    slots: dict[str, str]
     text: str
     options: tuple[str, ...]
     answer: str
@@ -59,7 +61,9 @@ def ask(clip: Clip, rng: np.random.Generator, split: str = "train") -> list[Ques
         options = [answer, *wrong]
         options = tuple(options[i] for i in rng.permutation(4))
         text = wording.format(**slots)
-        found.append(Question(kind=kind, task=TaskType(entry["task"]), text=text, options=options, answer=answer))
+        found.append(
+            Question(kind=kind, task=TaskType(entry["task"]), slots=slots, text=text, options=options, answer=answer)
+        )
     return [found[i] for i in rng.permutation(len(found))]
 
 

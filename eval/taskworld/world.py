@@ -20,8 +20,7 @@ TICKS = ((10.0, 8), (20.0, 16), (60.0, 32), (math.inf, 64))
 """Ticks of a clip shorter than so many seconds."""
 FLASH_TICKS = {8: 1, 16: 3, 32: 2, 64: 3}
 """Length of a flash by the clip's ticks: the shortest that 8, 8, 18 and 32 uniformly spread frames cannot miss."""
-PLACES = ("sign", "tray", "lamp", "door", "flag")
-MOVES = ("opens", "closes", "stays open", "stays closed")
+PLACES = ("sign", "tray", "face", "door", "flag")
 SKY_ROWS, CELL_ROWS, ROAD_ROW, BALL_ROW, TRACK_ROW = (0, 1), (2, 4, 6), 8, 9, 10
 
 
@@ -70,11 +69,13 @@ def draw_clip(seed: int, duration_s: float | None = None) -> Clip:
         scenes=np.zeros(ticks, np.int64),
         weathers=np.zeros(ticks, np.int64),
     )
-    cells = [(row, column) for row in CELL_ROWS for column in range(0, GRID, 2)]
+    top, left = int(rng.choice(CELL_ROWS[:2])), 2 * int(rng.integers(0, GRID // 2 - 1))  # the lamp's four cells
+    around = {(top + dy, left + dx) for dy in (0, 2) for dx in (0, 2)}
+    cells = [(row, column) for row in CELL_ROWS for column in range(0, GRID, 2) if (row, column) not in around]
     places = [cells[i] for i in rng.permutation(len(cells))]
     _stills(clip, rng, places)
-    _lamp(clip, rng, places[5])
-    _doors(clip, rng, places[6], places[7])
+    _lamp(clip, rng, (top + int(rng.integers(0, 2)), left + int(rng.integers(0, 2))))
+    _doors(clip, rng, places[5], places[6])
     _ball(clip, rng)
     _stops(clip, rng, "car", ROAD_ROW)
     _stops(clip, rng, "robot", TRACK_ROW)
@@ -109,7 +110,7 @@ def _stills(clip: Clip, rng: np.random.Generator, places: list[tuple[int, int]])
         count=(main, count),
         feelings=dict(zip(hairs, moods, strict=True)),
         corners=dict(zip(mats, corners, strict=True)),
-        places={"sign": places[0], "tray": places[1], "lamp": places[5], "door": places[6], "flag": places[7]},
+        places={"sign": places[0], "tray": places[1], "face": places[2], "door": places[5], "flag": places[6]},
     )
 
 
@@ -120,7 +121,10 @@ def _fill(clip: Clip, place: tuple[int, int], tiles: list[Tile]) -> None:
 
 
 def _lamp(clip: Clip, rng: np.random.Generator, place: tuple[int, int]) -> None:
-    """One to four flashes, each of another colour, at least a tick apart."""
+    """One to four flashes, each of another colour, at least a tick apart, of a lamp of 3 × 3 tiles.
+
+    Of three tiles in a row every stride keeps one: pooling by interpolation reads the middle of a cell alone.
+    """
     count, length = int(rng.integers(1, 5)), FLASH_TICKS[clip.num_ticks]
     spare = clip.num_ticks - count * length - (count - 1)
     cuts = np.sort(rng.integers(0, spare + 1, count))
@@ -129,7 +133,8 @@ def _lamp(clip: Clip, rng: np.random.Generator, place: tuple[int, int]) -> None:
     for i, (cut, color) in enumerate(zip(cuts, colors, strict=True)):
         start = int(cut) + i * (length + 1)
         lamp[start : start + length] = IDS[Tile("lamp", color)]
-    clip.tracks[place] = lamp
+    for i in range(9):
+        clip.tracks[place[0] + i // 3, place[1] + i % 3] = lamp
     clip.facts.update(flashes=count, flash_colors=colors)
 
 

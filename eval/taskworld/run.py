@@ -1,0 +1,167 @@
+"""The experiment: one command, every arm from one shared baseline, resumable at any moment.
+
+    python -m tam_plugin.eval.taskworld.run --out DIR [--setting cpu|gpu] [--seeds 0 1 2] [--arms both dfr …]
+
+For each seed: an encoder that knows its patches, a dense model that knows the world's words, then each arm by the same
+steps on the same clips and questions. Results go to ``DIR/results.jsonl``, a line an arm and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tam_plugin.config import TamConfig
+from tam_plugin.eval.taskworld.arms import DENSE, SWITCHED, TRAINED, Arm
+from tam_plugin.eval.taskworld.measuring import by_task_type, measure
+from tam_plugin.eval.taskworld.model import dense_model
+from tam_plugin.eval.taskworld.pretraining import pretrain
+from tam_plugin.eval.taskworld.stages import Stage, train
+
+TEST_SEEDS = range(400)
+"""Clips of the test split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How much is trained.
+
+    Attributes:
+        pretraining_steps: of the encoder, then of the projector's first lesson.
+        baseline_steps: of the dense baseline at a fixed budget, the tower frozen.
+        stage2_steps: of each arm with its budgets, a dense tower that is frozen and one projector.
+        stage3_steps: of each arm with its mixtures, all of it training.
+    """
+
+    pretraining_steps: tuple[int, int]
+    baseline_steps: int
+    stage2_steps: int
+    stage3_steps: int
+
+
+SETTINGS = {
+    "cpu": Setting(pretraining_steps=(400, 200), baseline_steps=1500, stage2_steps=800, stage3_steps=800),
+    "gpu": Setting(pretraining_steps=(600, 300), baseline_steps=6000, stage2_steps=4000, stage3_steps=4000),
+    "smoke": Setting(pretraining_steps=(2, 2), baseline_steps=2, stage2_steps=2, stage3_steps=2),
+}
+
+
+class Experiment:
+    """One seed of the experiment in a folder.
+
+    Args:
+        folder: for checkpoints and losses; a killed run goes on there.
+        setting: how much is trained.
+        seed: of the model and of the clips.
+        device: where.
+    """
+
+    def __init__(self, folder: Path, setting: Setting, seed: int, device: str = "cpu") -> None:
+        self.folder, self.setting, self.seed, self.device = folder / f"seed{seed}", setting, seed, device
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._first = seed * 10**7
+
+    def baseline(self) -> torch.nn.Module:
+        """The "LLaVA-Video" of this world: dense, one projector, the same frames and stride for every question."""
+        dense = dense_model(self.seed)
+        pretrain(dense, self.setting.pretraining_steps, self.seed, self.folder, self.device)
+        model = _upgraded(dense, DENSE, self.seed).to(self.device)
+        train(model, self._stage("baseline", self.setting.baseline_steps, by_task=False, tower=False), self.folder)
+        return model
+
+    def arm(self, arm: Arm) -> torch.nn.Module:
+        """Stage 2, then stage 3 of an arm that trains."""
+        slug = arm.name.replace(" ", "_")
+        model, steps = self.baseline(), self.setting.baseline_steps * 8
+        stage = self._stage(f"{slug}.stage2", self.setting.stage2_steps, by_task=arm.by_task, tower=False, first=steps)
+        train(model, stage, self.folder)
+        model = upcycled(model, arm.tam, self.seed).to(self.device)
+        steps += self.setting.stage2_steps * 8
+        stage = self._stage(f"{slug}.stage3", self.setting.stage3_steps, by_task=arm.by_task, tower=True, first=steps)
+        train(model, stage, self.folder)
+        return model
+
+    def _stage(self, name: str, steps: int, *, by_task: bool, tower: bool, first: int = 0) -> Stage:
+        return Stage(
+            name=name, steps=steps, by_task=by_task, tower=tower, first_clip=self._first + first, seed=self.seed
+        )
+
+
+def _upgraded(dense: torch.nn.Module, tam: dict[str, Any], seed: int) -> torch.nn.Module:
+    from tam_plugin.patches.onevision import upgrade_dense
+
+    torch.manual_seed(seed)  # the gates' random start
+    return upgrade_dense(dense, TamConfig.from_dict({**tam, "instruction": {"time": False}}))
+
+
+def upcycled(model: torch.nn.Module, tam: dict[str, Any], seed: int) -> torch.nn.Module:
+    """A dense TAM model's weights in a model with other sections; experts and projectors are copies."""
+    dense = dense_model(seed)
+    state = {name.replace("multi_modal_projector.shared.", "multi_modal_projector."): t for name, t in _state(model)}
+    dense.load_state_dict(state)
+    return _upgraded(dense, tam, seed)
+
+
+def _state(model: torch.nn.Module):
+    return model.state_dict().items()
+
+
+def result(arm: Arm, seed: int, rows: Sequence[Any], seconds: float) -> dict[str, Any]:
+    """A line of the results."""
+    return {
+        "arm": arm.name,
+        "table": arm.table,
+        "row": arm.row,
+        "seed": seed,
+        "by_task_type": by_task_type(rows),
+        "mean_visual_tokens": sum(row.visual_tokens for row in rows) / len(rows),
+        "seconds": round(seconds, 1),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--setting", choices=SETTINGS, default="gpu" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in TRAINED], default=None)
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    results = args.out / "results.jsonl"
+    args.out.mkdir(parents=True, exist_ok=True)
+    lines = results.read_text().splitlines() if results.exists() else []
+    done = {(line["arm"], line["seed"]) for line in map(json.loads, lines)}
+    for seed in args.seeds:
+        experiment = Experiment(args.out, SETTINGS[args.setting], seed, device)
+        for arm in TRAINED:
+            if (arm.name, seed) in done or (args.arms and arm.name not in args.arms):
+                continue
+            start = time.monotonic()
+            model = experiment.arm(arm)
+            for run in (arm, *(other for other in SWITCHED if other.of == arm.name)):
+                running = model if run is arm else switched(model, run, seed).to(device)
+                rows = measure(running.eval(), TEST_SEEDS, by_task=run.by_task)
+                with results.open("a") as out:
+                    out.write(json.dumps(result(run, seed, rows, time.monotonic() - start)) + "\n")
+                print(f"{run.name}, seed {seed}: {by_task_type(rows)}", flush=True)
+
+
+def switched(model: torch.nn.Module, arm: Arm, seed: int) -> torch.nn.Module:
+    """The same weights under other settings."""
+    torch.manual_seed(seed)
+    other = _upgraded(dense_model(seed), arm.tam, seed)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Training in stages by optimizer steps, resumable: the same clips and questions in every arm."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tam_plugin.errors import InputError
+from tam_plugin.eval.taskworld.batches import collate, sample, turns
+from tam_plugin.eval.taskworld.budgets import together
+from tam_plugin.eval.taskworld.questions import ask
+from tam_plugin.eval.taskworld.statements import stated
+from tam_plugin.eval.taskworld.world import draw_clip
+
+FORMS = {"questions": turns, "statements": stated}
+LOG_EVERY = 10
+SAVE_EVERY = 100
+FIRST_SEED = 10**6
+"""Training clips' seeds begin here; those of the test split are below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of training.
+
+    Attributes:
+        name: names its files.
+        steps: optimizer steps.
+        by_task: whether frames and stride follow the question; None: a coin decides for each clip.
+        form: ``questions``, or ``statements`` for the language model's first lesson.
+        tower: whether the vision tower trains.
+        first_clip: which clips it sees: ``steps * clips_per_step`` from this one on.
+        clips_per_step: videos of a step, each with several questions.
+        learning_rate: at its peak; falls linearly to a tenth after a short warm-up.
+        tower_rate: the vision tower's.
+        seed: of what is drawn in the model (routers); the clips depend on ``first_clip``.
+    """
+
+    name: str
+    steps: int
+    by_task: bool | None
+    tower: bool
+    form: str = "questions"
+    first_clip: int = 0
+    clips_per_step: int = 8
+    learning_rate: float = 1e-3
+    tower_rate: float = 2e-4
+    seed: int = 0
+
+
+def train(
+    model: torch.nn.Module, stage: Stage, folder: str | os.PathLike[str], say: Callable[[str], None] = print
+) -> None:
+    """Train in place, or load what an earlier run of the same stage left, and go on from there.
+
+    Args:
+        model: a TAM OneVision model.
+        stage: what to do.
+        folder: for ``NAME.pt`` (weights, optimizer, step) and ``NAME.jsonl`` (losses by step).
+        say: told how far it is.
+
+    Raises:
+        InputError: the folder holds a run of that name with other settings.
+    """
+    file, log = Path(folder) / f"{stage.name}.pt", Path(folder) / f"{stage.name}.jsonl"
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(stage.tower or "vision_tower" not in name)
+    optimizer = _optimizer(model, stage)
+    start = _resumed(model, optimizer, stage, file)
+    lines = log.read_text().splitlines()[: start // LOG_EVERY] if start else []
+    log.write_text("".join(line + "\n" for line in lines))
+    model.train()
+    losses: list[dict[str, float]] = []
+    for step in range(start, stage.steps):
+        rate = min(1.0, (step + 1) / 100) * (1 - 0.9 * step / stage.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        losses.append(_step(model, optimizer, stage, step))
+        if (step + 1) % LOG_EVERY == 0:
+            mean = {name: round(float(np.mean([one[name] for one in losses])), 5) for name in losses[0]}
+            losses.clear()
+            with log.open("a") as out:
+                out.write(json.dumps({"step": step + 1, **mean}) + "\n")
+            say(f"{stage.name}: step {step + 1} of {stage.steps}, loss {mean['lm_loss']:.3f}")
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
+            _save(model, optimizer, stage, step + 1, file)
+    model.eval()
+
+
+def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> dict[str, float]:
+    samples = []
+    for i in range(stage.clips_per_step):
+        seed = FIRST_SEED + stage.first_clip + step * stage.clips_per_step + i
+        clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
+        by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
+        budget, questions = together(clip, ask(clip, rng), rng, by_task=by_task)
+        samples.append(sample(clip, budget, questions, rng))
+    device = next(model.parameters()).device
+    batch = collate(samples, model.config, FORMS[stage.form])
+    output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+    optimizer.zero_grad()
+    output.loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    found = {name: float(getattr(output, name)) for name in ("lm_loss", "balance_loss", "z_loss")}
+    if not math.isfinite(found["lm_loss"]):
+        raise InputError(f"stage {stage.name}: the loss is {found['lm_loss']} at step {step + 1}; lower its rate")
+    return found
+
+
+def _optimizer(model: torch.nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            peak = stage.tower_rate if "vision_tower" in name else stage.learning_rate
+            groups.setdefault(peak, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": parameters, "lr": peak, "peak": peak} for peak, parameters in groups.items()],
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
+    )
+
+
+def _save(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, step: int, file: Path) -> None:
+    """Written beside and renamed, so that a kill leaves the last whole one."""
+    state: dict[str, Any] = {"stage": asdict(stage), "step": step, "model": model.state_dict()}
+    if step < stage.steps:
+        state["optimizer"] = optimizer.state_dict()
+    new = file.with_suffix(".new")
+    torch.save(state, new)
+    os.replace(new, file)
+
+
+def _resumed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, file: Path) -> int:
+    """Load an earlier run's state; the step to go on from."""
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True, map_location=next(model.parameters()).device)
+    other = {name: value for name, value in state["stage"].items() if asdict(stage).get(name) != value}
+    if other:
+        raise InputError(
+            f"{str(file)!r} holds a stage with {other}: expected the settings of {stage}; take another folder"
+        )
+    model.load_state_dict(state["model"])
+    if "optimizer" in state:
+        optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
