@@ -19,9 +19,10 @@ FIXED = (8, 2)
 """Frames and stride of the baseline, as costly as every budget of the policy."""
 DRAWS = ((0.4, "resolution"), (0.25, "balanced"), (0.35, "frames"))
 """How often training asks about each group of task types."""
+PICTURE_DRAWS = ((1.0, "resolution"),)
 GROUP_OF_TASK = {1: "resolution", 2: "balanced", 3: "resolution", 4: "frames"}
 GROUP_OF_TASK |= {5: "resolution", 6: "frames", 7: "balanced", 8: "resolution"}
-MOST_OF_A_TASK = 3
+MOST_OF_A_TASK = 6
 """Questions of one task type that training asks about one clip, at most."""
 
 
@@ -65,7 +66,12 @@ def budgets(clip: Clip, questions: Sequence[Question], *, by_task: bool) -> list
 
 
 def together(
-    clip: Clip, questions: Sequence[Question], rng: np.random.Generator, *, by_task: bool
+    clip: Clip,
+    questions: Sequence[Question],
+    rng: np.random.Generator,
+    *,
+    by_task: bool,
+    draws: Sequence[tuple[float, str]] = DRAWS,
 ) -> tuple[VisualBudget, list[Question]]:
     """A budget and the questions to train on at it.
 
@@ -73,7 +79,7 @@ def together(
     of task types is drawn, and of it the questions that the policy gives the same budget.
     """
     decided = budgets(clip, questions, by_task=True)
-    group = str(rng.choice([name for _, name in DRAWS], p=[share for share, _ in DRAWS]))
+    group = str(rng.choice([name for _, name in draws], p=[share for share, _ in draws]))
     wanted = [i for i, q in enumerate(questions) if GROUP_OF_TASK[q.task.index] == group]
     kinds = [(decided[i].num_frames, decided[i].pool_stride) for i in wanted]
     most = max(sorted(set(kinds)), key=kinds.count)

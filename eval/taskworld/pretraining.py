@@ -75,8 +75,8 @@ def pretrain(
 
     def naming(seeds: range) -> torch.Tensor:
         frames, labels = batch(seeds)
-        with torch.no_grad():
-            features = tower(frames).last_hidden_state
+        with torch.no_grad():  # as LLaVA-OneVision reads it, without the encoder's last normalization
+            features = tower(frames, output_hidden_states=True).hidden_states[-1]
         projected = projector(features)
         named = labels["names"]
         log_p = (projected @ table.T).log_softmax(-1).gather(2, named.clamp(min=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Question:
     text: str
     options: tuple[str, ...]
     answer: str
+
+
+def with_options(question: Question) -> Question:
+    """The question with its options behind it, as ``compose_question`` shows them to a model."""
+    lines = [question.text, *(f"{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=True))]
+    return dataclasses.replace(question, text="\n".join(lines))
 
 
 @functools.cache

@@ -35,21 +35,27 @@ class Setting:
 
     Attributes:
         pretraining_steps: of the encoder, then of the projector's first lesson.
-        baseline_steps: of the dense baseline at a fixed budget, the tower frozen.
+        picture_steps: of the language model's first lesson, statements about single frames, the tower frozen.
+        statement_steps: of its second, statements about videos, half of them at the baseline's budget.
         stage2_steps: of each arm with its budgets, a dense tower that is frozen and one projector.
         stage3_steps: of each arm with its mixtures, all of it training.
     """
 
     pretraining_steps: tuple[int, int]
-    baseline_steps: int
+    picture_steps: int
+    statement_steps: int
     stage2_steps: int
     stage3_steps: int
 
 
 SETTINGS = {
-    "cpu": Setting(pretraining_steps=(400, 200), baseline_steps=1500, stage2_steps=800, stage3_steps=800),
-    "gpu": Setting(pretraining_steps=(600, 300), baseline_steps=6000, stage2_steps=4000, stage3_steps=4000),
-    "smoke": Setting(pretraining_steps=(2, 2), baseline_steps=2, stage2_steps=2, stage3_steps=2),
+    "cpu": Setting(
+        pretraining_steps=(400, 300), picture_steps=1200, statement_steps=600, stage2_steps=600, stage3_steps=300
+    ),
+    "gpu": Setting(
+        pretraining_steps=(600, 300), picture_steps=2000, statement_steps=2000, stage2_steps=3000, stage3_steps=3000
+    ),
+    "smoke": Setting(pretraining_steps=(2, 2), picture_steps=2, statement_steps=2, stage2_steps=2, stage3_steps=2),
 }
 
 
@@ -68,30 +74,32 @@ class Experiment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._first = seed * 10**7
 
-    def baseline(self) -> torch.nn.Module:
-        """The "LLaVA-Video" of this world: dense, one projector, the same frames and stride for every question."""
+    def start(self) -> torch.nn.Module:
+        """What every arm starts from: dense, one projector, at home at the baseline's budget and at the policy's."""
         dense = dense_model(self.seed)
-        pretrain(dense, self.setting.pretraining_steps, self.seed, self.folder, self.device)
+        pretrain(dense.to(self.device), self.setting.pretraining_steps, self.seed, self.folder)
         model = _upgraded(dense, DENSE, self.seed).to(self.device)
-        train(model, self._stage("baseline", self.setting.baseline_steps, by_task=False, tower=False), self.folder)
+        lesson = {"by_task": True, "form": "pictures", "clips_per_step": 16, "learning_rate": 2e-3}
+        train(model, self._stage("pictures", self.setting.picture_steps, tower=False, **lesson), self.folder)
+        first = self.setting.picture_steps * 16
+        lesson = {"by_task": None, "form": "statements", "first": first}
+        train(model, self._stage("statements", self.setting.statement_steps, tower=False, **lesson), self.folder)
         return model
 
     def arm(self, arm: Arm) -> torch.nn.Module:
         """Stage 2, then stage 3 of an arm that trains."""
         slug = arm.name.replace(" ", "_")
-        model, steps = self.baseline(), self.setting.baseline_steps * 8
-        stage = self._stage(f"{slug}.stage2", self.setting.stage2_steps, by_task=arm.by_task, tower=False, first=steps)
+        model, first = self.start(), self.setting.picture_steps * 16 + self.setting.statement_steps * 8
+        stage = self._stage(f"{slug}.stage2", self.setting.stage2_steps, by_task=arm.by_task, tower=False, first=first)
         train(model, stage, self.folder)
         model = upcycled(model, arm.tam, self.seed).to(self.device)
-        steps += self.setting.stage2_steps * 8
-        stage = self._stage(f"{slug}.stage3", self.setting.stage3_steps, by_task=arm.by_task, tower=True, first=steps)
+        first += self.setting.stage2_steps * 8
+        stage = self._stage(f"{slug}.stage3", self.setting.stage3_steps, by_task=arm.by_task, tower=True, first=first)
         train(model, stage, self.folder)
         return model
 
-    def _stage(self, name: str, steps: int, *, by_task: bool, tower: bool, first: int = 0) -> Stage:
-        return Stage(
-            name=name, steps=steps, by_task=by_task, tower=tower, first_clip=self._first + first, seed=self.seed
-        )
+    def _stage(self, name: str, steps: int, *, first: int = 0, **settings: Any) -> Stage:
+        return Stage(name=name, steps=steps, first_clip=self._first + first, seed=self.seed, **settings)
 
 
 def _upgraded(dense: torch.nn.Module, tam: dict[str, Any], seed: int) -> torch.nn.Module:

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from tam_plugin.budget import VisualBudget
 from tam_plugin.errors import InputError
 from tam_plugin.eval.taskworld.batches import collate, sample, turns
-from tam_plugin.eval.taskworld.budgets import together
-from tam_plugin.eval.taskworld.questions import ask
+from tam_plugin.eval.taskworld.budgets import DRAWS, PICTURE_DRAWS, together
+from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
-from tam_plugin.eval.taskworld.world import draw_clip
+from tam_plugin.eval.taskworld.world import GRID, draw_clip
 
-FORMS = {"questions": turns, "statements": stated}
+FORMS = {"questions": turns, "statements": stated, "pictures": stated}
+OPTIONS_SHOWN = 0.3
+"""Share of questions that training shows with their options; the others are answered freely."""
 LOG_EVERY = 10
 SAVE_EVERY = 100
 FIRST_SEED = 10**6
@@ -35,7 +38,8 @@ class Stage:
         name: names its files.
         steps: optimizer steps.
         by_task: whether frames and stride follow the question; None: a coin decides for each clip.
-        form: ``questions``, or ``statements`` for the language model's first lesson.
+        form: ``questions``; ``statements``; or ``pictures``, statements about one frame at stride 1, for a model that
+            cannot look up anything yet.
         tower: whether the vision tower trains.
         first_clip: which clips it sees: ``steps * clips_per_step`` from this one on.
         clips_per_step: videos of a step, each with several questions.
@@ -101,7 +105,12 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
         seed = FIRST_SEED + stage.first_clip + step * stage.clips_per_step + i
         clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
         by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
-        budget, questions = together(clip, ask(clip, rng), rng, by_task=by_task)
+        groups = PICTURE_DRAWS if stage.form == "pictures" else DRAWS
+        budget, questions = together(clip, ask(clip, rng), rng, by_task=by_task, draws=groups)
+        if stage.form == "pictures":
+            budget = VisualBudget.of(1, 1, task=budget.task, grid=GRID)
+        if stage.form == "questions":
+            questions = [with_options(q) if rng.random() < OPTIONS_SHOWN else q for q in questions]
         samples.append(sample(clip, budget, questions, rng))
     device = next(model.parameters()).device
     batch = collate(samples, model.config, FORMS[stage.form])
@@ -111,7 +120,7 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
-    found = {name: float(getattr(output, name)) for name in ("lm_loss", "balance_loss", "z_loss")}
+    found = {name: float(getattr(output, name).detach()) for name in ("lm_loss", "balance_loss", "z_loss")}
     if not math.isfinite(found["lm_loss"]):
         raise InputError(f"stage {stage.name}: the loss is {found['lm_loss']} at step {step + 1}; lower its rate")
     return found

@@ -1,0 +1,161 @@
+"""Training and measuring: killed and resumed is not killed, and options are scored as whole passes score them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import InputError
+from tam_plugin.eval.taskworld import stages
+from tam_plugin.eval.taskworld.arms import DENSE, MIXTURE, SWITCHED, TRAINED
+from tam_plugin.eval.taskworld.batches import encode, sample, turns
+from tam_plugin.eval.taskworld.budgets import budgets, fixed
+from tam_plugin.eval.taskworld.measuring import by_task_type, likeliest, measure
+from tam_plugin.eval.taskworld.model import dense_model, tokenizer
+from tam_plugin.eval.taskworld.patch_labels import labelled_frames
+from tam_plugin.eval.taskworld.pretraining import pretrain
+from tam_plugin.eval.taskworld.questions import ask, with_options
+from tam_plugin.eval.taskworld.run import switched, upcycled
+from tam_plugin.eval.taskworld.world import draw_clip
+from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question, upgrade_dense
+
+
+def model(tam=DENSE):
+    torch.manual_seed(0)
+    return upgrade_dense(dense_model(0), TamConfig.from_dict({**tam, "instruction": {"time": False}}))
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("form", ["pictures", "statements", "questions"])
+def test_a_killed_stage_goes_on_as_though_it_had_not_been(tmp_path, monkeypatch, form: str) -> None:
+    monkeypatch.setattr(stages, "SAVE_EVERY", 2)
+    monkeypatch.setattr(stages, "LOG_EVERY", 1)
+    stage = stages.Stage(name="s", steps=4, by_task=None, tower=form == "questions", form=form, clips_per_step=2)
+    whole, killed = model(MIXTURE), model(MIXTURE)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    stages.train(whole, stage, tmp_path / "whole", say=lambda _: None)
+
+    def kill(line: str) -> None:
+        if "step 3" in line:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        stages.train(killed, stage, tmp_path / "killed", say=kill)
+    again = model(MIXTURE)
+    stages.train(again, stage, tmp_path / "killed", say=lambda _: None)
+    for (name, expected), found in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(expected, found), name
+    assert (tmp_path / "killed" / "s.jsonl").read_text() == (tmp_path / "whole" / "s.jsonl").read_text()
+    moved = [
+        n
+        for (n, a), b in zip(model(MIXTURE).state_dict().items(), again.state_dict().values(), strict=True)
+        if not torch.equal(a, b)
+    ]
+    assert any("vision_tower" in name for name in moved) == stage.tower
+    with pytest.raises(InputError, match="expected the settings"):
+        stages.train(again, stages.Stage(name="s", steps=5, by_task=None, tower=False), tmp_path / "killed")
+
+
+def test_options_are_scored_as_whole_passes_score_them() -> None:
+    net = model(MIXTURE).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    clip = draw_clip(11)
+    questions = ask(clip, np.random.default_rng(0), "test")[:5]
+    seen = sample(clip, fixed().budget(None, clip.duration_s), questions)
+    visual = [net.config.video_token_id] * net.config.video_tokens(len(seen.frames), seen.stride)
+    for question, choice in zip(questions, likeliest(net, seen), strict=True):
+        scores = []
+        for option in question.options:
+            ids = encode("<|im_start|>user ") + visual + encode("\n") + encode(question.text)
+            start = len(ids + encode("<|im_end|><|im_start|>assistant\n"))
+            ids += encode("<|im_end|><|im_start|>assistant\n") + encode(option) + encode("<|im_end|>")
+            with torch.inference_mode():
+                logits = net(
+                    input_ids=torch.tensor([ids]),
+                    pixel_values_videos=seen.frames,
+                    video_num_frames=torch.tensor([len(seen.frames)]),
+                    video_pool_strides=torch.tensor([seen.stride]),
+                ).logits[0]
+            log_p = logits.double().log_softmax(-1)
+            scores.append(sum(log_p[i - 1, ids[i]].item() for i in range(start, len(ids))))
+        assert choice == int(np.argmax(scores))
+
+
+def test_a_turn_reads_as_the_assistant_writes_it() -> None:
+    net, clip = model(), draw_clip(3)
+    question = with_options(ask(clip, np.random.default_rng(0))[0])
+    budget = fixed().budget(None, clip.duration_s)
+    plain = question.text.split("\n")[0]
+    assert question.text == compose_question(plain, budget, options=question.options, time=False)
+    frames = torch.zeros(8, 3, 72, 72)
+    turn = VideoTurn(question=question.text, frames=frames, pool_stride=2, answer=question.answer)
+    expected = build_inputs([turn], tokenizer(), net.config)
+    ids, labels = turns([question], [net.config.video_token_id] * net.config.video_tokens(8, 2))
+    assert expected["input_ids"][0].tolist() == ids and expected["labels"][0].tolist() == labels
+
+
+def test_upcycled_arms_start_where_stage_2_ended() -> None:
+    dense = model().eval()
+    for arm in TRAINED:
+        torch.manual_seed(1)
+        started = upcycled(dense, arm.tam, 0).eval()
+        clip = draw_clip(1)
+        asked = ask(clip, np.random.default_rng(0))
+        seen = sample(clip, budgets(clip, asked, by_task=arm.by_task)[0], asked[:2])
+        ids = torch.tensor(
+            [
+                turns(
+                    asked[:2], [dense.config.video_token_id] * dense.config.video_tokens(len(seen.frames), seen.stride)
+                )[0]
+            ]
+        )
+        more = {"video_num_frames": torch.tensor([len(seen.frames)]), "video_pool_strides": torch.tensor([seen.stride])}
+        with torch.inference_mode():
+            first, second = (m(input_ids=ids, pixel_values_videos=seen.frames, **more).logits for m in (dense, started))
+        assert torch.allclose(first, second, atol=1e-4), arm.name
+
+
+def test_controls_change_what_they_are_to_change() -> None:
+    both = model(MIXTURE).eval()
+    with torch.no_grad():
+        for name, parameter in both.named_parameters():
+            if "experts" in name or "stride_" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    frames = torch.randn(2, 3, 72, 72)
+    for arm in SWITCHED:
+        other = switched(both, arm, 0).eval()
+        with torch.inference_mode():
+            stride = torch.tensor([1])
+            found = [m.model.get_video_tokens(frames, torch.tensor([2]), stride) for m in (both, other)]
+        assert torch.equal(*found) == (arm.name == "fixed budget"), arm.name
+
+
+def test_pretraining_resumes_and_names_patches(tmp_path) -> None:
+    first = dense_model(0)
+    pretrain(first, (2, 2), 0, tmp_path, say=lambda _: None)
+    again = dense_model(0)
+    pretrain(again, (2, 2), 0, tmp_path, say=lambda _: None)
+    for (name, one), two in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+    _, labels = labelled_frames(range(3), 2)
+    named = labels["names"]
+    assert named.shape == (6, 144, 5) and (named.max(-1).values >= 0).all()
+    digits = [encode(f" {digit}")[-1] for digit in range(10)]
+    signs = torch.isin(named, torch.tensor(digits)).any(-1)
+    assert signs.sum(1).tolist() == [4] * 6, "every frame shows a sign of four digits"
+    places = [encode(f" {word}")[-1] for word in ("first", "second", "third", "fourth")]
+    assert sorted(named[0][signs[0]][:, 3].tolist()) == sorted(places)
+
+
+def test_blind_and_untrained_models_guess() -> None:
+    rows = measure(model().eval(), range(30), by_task=False, blind=True)
+    right = float(np.mean([row.right for row in rows]))
+    assert abs(right - 0.25) < 4 * (0.25 * 0.75 / len(rows)) ** 0.5
+    assert set(by_task_type(rows)) == set(range(1, 9)) and {row.visual_tokens for row in rows} == {289}
