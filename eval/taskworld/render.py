@@ -95,7 +95,7 @@ def _file_and_back() -> torch.Tensor:
     return torch.from_numpy(np.asarray(image).copy())
 
 
-def _backgrounds() -> np.ndarray:
+def backgrounds() -> np.ndarray:
     """``[scenes, 12, 12, 6, 6, 3]``: a chequer of two near colours."""
     out = np.zeros((len(SCENES), GRID, GRID, TILE, TILE, 3), np.uint8)
     y, x = np.mgrid[0:TILE, 0:TILE]
@@ -105,5 +105,5 @@ def _backgrounds() -> np.ndarray:
     return out
 
 
-_BACKGROUNDS = _backgrounds()
+_BACKGROUNDS = backgrounds()
 _ATLAS_RGB, _ATLAS_OPAQUE = ATLAS[..., :3], ATLAS[..., 3:] > 0

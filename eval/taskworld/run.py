@@ -25,7 +25,7 @@ from tam_plugin.eval.taskworld.model import dense_model
 from tam_plugin.eval.taskworld.pretraining import pretrain
 from tam_plugin.eval.taskworld.stages import Stage, train
 
-TEST_SEEDS = range(400)
+TEST_SEEDS = range(250)
 """Clips of the test split."""
 
 

@@ -1,0 +1,61 @@
+"""Write a trained arm as an ordinary checkpoint, with clips of the test split: what ``tam ask`` uses by default.
+
+python -m tam_plugin.eval.taskworld.export --run DIR --seed 0 --arm both --out FOLDER [--clips 12 27 31]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from tam_plugin.config import TamConfig, load_yaml
+from tam_plugin.errors import InputError
+from tam_plugin.eval.taskworld.arms import TRAINED
+from tam_plugin.eval.taskworld.budgets import POLICY_FILE
+from tam_plugin.eval.taskworld.model import dense_model, tokenizer
+from tam_plugin.eval.taskworld.render import write_file
+from tam_plugin.eval.taskworld.world import draw_clip
+
+
+def export(weights: Path, arm_name: str, seed: int, out: Path) -> None:
+    """Write a stage-3 state as a TAM OneVision checkpoint with the world's policy inside.
+
+    Raises:
+        InputError: the state is missing or its stage was not finished.
+    """
+    from tam_plugin.patches.onevision import upgrade_dense
+
+    if not weights.exists():
+        raise InputError(f"{str(weights)!r} does not exist: expected the state of a finished stage 3")
+    state = torch.load(weights, weights_only=True)
+    if state["step"] < state["stage"]["steps"]:
+        raise InputError(
+            f"{str(weights)!r} stands at step {state['step']} of {state['stage']['steps']}: finish the run"
+        )
+    arm = next(arm for arm in TRAINED if arm.name == arm_name)
+    policy = load_yaml(POLICY_FILE, what="TaskWorld's policy")
+    tam = TamConfig.from_dict({**arm.tam, "instruction": {"time": False}, "policy": policy})
+    model = upgrade_dense(dense_model(seed), tam)
+    model.load_state_dict(state["model"])
+    model.eval().save_pretrained(out)
+    tokenizer().save_pretrained(out)
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True, type=Path, help="folder of the experiment")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--arm", default="both", choices=[arm.name for arm in TRAINED])
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--clips", type=int, nargs="*", default=[], help="seeds of test clips to write beside it")
+    args = parser.parse_args()
+    export(args.run / f"seed{args.seed}" / f"{args.arm}.stage3.pt", args.arm, args.seed, args.out)
+    for seed in args.clips:
+        write_file(draw_clip(seed), args.out / f"clip{seed}.mp4")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Whether a video is one of TaskWorld's: the demonstration model knows no other."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from PIL import Image
+
+from tam_plugin.eval.taskworld.render import SIZE, backgrounds
+from tam_plugin.eval.taskworld.sprites import ATLAS, TILE
+from tam_plugin.eval.taskworld.world import GRID
+
+FAR = 16.0
+"""Mean difference, in steps of 255, beyond which a patch is none of the world's tiles."""
+LEAST_SHARE = 0.95
+"""Share of a frame's patches that must be tiles."""
+
+
+def is_taskworld(frames: np.ndarray) -> bool:
+    """Whether the first frame is made of TaskWorld's tiles.
+
+    Args:
+        frames: uint8 ``[T, H, W, 3]``.
+    """
+    height, width = frames.shape[1:3]
+    if height != width or height < SIZE:
+        return False
+    small = np.asarray(Image.fromarray(frames[0]).resize((SIZE, SIZE), Image.Resampling.BOX), np.float32)
+    patches = small.reshape(GRID, TILE, GRID, TILE, 3).swapaxes(1, 2).reshape(GRID * GRID, -1)
+    differences = np.stack([np.abs(patches - tile).mean(1) for tile in _tiles()])
+    return bool((differences.min(0) < FAR).mean() >= LEAST_SHARE)
+
+
+@functools.cache
+def _tiles() -> np.ndarray:
+    """Every tile over every scene, ``[N, 108]``."""
+    ground = backgrounds()[:, 0, 0]  # [scenes, 6, 6, 3]
+    over = np.where(ATLAS[:, None, ..., 3:] > 0, ATLAS[:, None, ..., :3], ground[None])
+    return over.reshape(-1, TILE * TILE * 3).astype(np.float32)

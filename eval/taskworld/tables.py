@@ -1,0 +1,85 @@
+"""Tables of the experiment from ``results.jsonl``: accuracy by task type and by length, with intervals.
+
+python -m tam_plugin.eval.taskworld.tables RESULTS.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LENGTHS = (("short", 0.0, 30.0), ("medium", 30.0, 180.0), ("long", 180.0, float("inf")))
+"""Length classes of the paper's analysis, in seconds."""
+DRAWS = 1000
+
+Row = dict[str, Any]
+
+
+def accuracy(rows: Iterable[Row]) -> float:
+    """Mean over task types of the mean over kinds of the share answered right; NaN without rows."""
+    types: dict[int, dict[str, list[bool]]] = {}
+    for row in rows:
+        types.setdefault(row["task"], {}).setdefault(row["kind"], []).append(row["right"])
+    each = [np.mean([np.mean(right) for right in kinds.values()]) for kinds in types.values()]
+    return float(np.mean(each)) if each else float("nan")
+
+
+def interval(runs: list[list[Row]], seed: int = 0) -> float:
+    """Half the width of the 95 % interval of the runs' mean accuracy.
+
+    Of one run: clips drawn again with replacement. Of several: that, and runs drawn again too.
+    """
+    rng = np.random.default_rng(seed)
+    clips = [list(_by_clip(rows).values()) for rows in runs]
+    found = []
+    for _ in range(DRAWS):
+        drawn = [clips[i] for i in rng.integers(0, len(clips), len(clips))]
+        means = [accuracy([r for i in rng.integers(0, len(run), len(run)) for r in run[i]]) for run in drawn]
+        found.append(np.mean(means))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(high - low) / 2
+
+
+def _by_clip(rows: list[Row]) -> dict[int, list[Row]]:
+    clips: dict[int, list[Row]] = {}
+    for row in rows:
+        clips.setdefault(row["seed"], []).append(row)
+    return clips
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown: a row an arm, its accuracy over all, by task type 1–8, and by length class."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        arms.setdefault(line["arm"], []).append(line)
+    head = ["arm", "Tab.", "seeds", "tokens", "all", *map(str, range(1, 9)), *(name for name, _, _ in LENGTHS)]
+    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for arm, runs in arms.items():
+        rows = [run["rows"] for run in runs]
+        cells = [arm, runs[0]["table"], str(len(runs)), f"{np.mean([run['mean_visual_tokens'] for run in runs]):.0f}"]
+        cells.append(f"{_percent(rows)} ± {100 * interval(rows):.1f}")
+        cells += [_percent([[r for r in run if r["task"] == task] for run in rows]) for task in range(1, 9)]
+        cells += [_percent([[r for r in run if a <= r["duration_s"] < b] for run in rows]) for _, a, b in LENGTHS]
+        out.append("| " + " | ".join(cells) + " |")
+    return "\n".join(out) + "\n"
+
+
+def _percent(runs: list[list[Row]]) -> str:
+    return f"{100 * np.mean([accuracy(run) for run in runs]):.1f}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    args = parser.parse_args()
+    print(table([json.loads(line) for line in args.results.read_text().splitlines()]), end="")
+
+
+if __name__ == "__main__":
+    main()

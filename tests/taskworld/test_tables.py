@@ -1,0 +1,38 @@
+"""Tables of results against sums by hand and known intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tam_plugin.eval.taskworld.tables import accuracy, interval, table
+
+
+def rows(rights: list[bool], *, task: int = 1, kind: str = "a", duration_s: float = 10.0) -> list[dict]:
+    return [
+        {"seed": i, "task": task, "kind": kind, "right": right, "duration_s": duration_s}
+        for i, right in enumerate(rights)
+    ]
+
+
+def test_kinds_and_types_weigh_the_same_however_many_questions_they_have() -> None:
+    found = rows([True] * 90 + [False] * 10) + rows([False] * 4, kind="b") + rows([True], task=2)
+    assert accuracy(found) == pytest.approx(((0.9 + 0.0) / 2 + 1.0) / 2)
+
+
+def test_the_interval_is_that_of_a_share() -> None:
+    rng = np.random.default_rng(0)
+    found = rows(list(rng.random(400) < 0.7))
+    share = accuracy(found)
+    assert interval([found]) == pytest.approx(1.96 * (share * (1 - share) / 400) ** 0.5, rel=0.15)
+    assert interval([rows([True] * 50), rows([False] * 50)]) > 0.45, "runs that disagree make it wide"
+
+
+def test_a_table_has_a_row_an_arm() -> None:
+    lines = [
+        {"arm": "x", "table": "3e", "seed": seed, "mean_visual_tokens": 289, "rows": rows([True, seed == 1])}
+        for seed in (0, 1)
+    ]
+    text = table(lines).splitlines()
+    assert len(text) == 3 and text[2].startswith("| x | 3e | 2 | 289 | 75.0 ± ")
+    assert text[2].split("|")[6].strip() == "75.0" and "nan" in text[2]
