@@ -37,11 +37,14 @@ demo: $(VENV)/.core  ## ask a question about the sample clip; writes demo/contac
 	@mkdir -p demo
 	$(BIN)/tam ask $(SAMPLE) --query "$(QUERY)" --contact-sheet demo/contact_sheet.png --max-new-tokens 16
 
+# Tiny models: more threads than one wait for each other longer than they compute.
+ONE_THREAD := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
+
 # With a checkout of LLaVA-NeXT the tests need its requirements too; without one its tests are skipped and counted.
 HOST_READY := $(if $(wildcard $(LLAVA_NEXT_HOME)/llava/__init__.py),$(VENV)/.host)
 
 test: $(VENV)/.test $(HOST_READY)  ## run the tests (make test TRANSFORMERS=4.57.6 VENV=.venv-4.57 for another host version)
-	LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest
+	$(ONE_THREAD) LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest
 
 $(VENV)/.host: $(VENV)/.test
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,llava-host]'
@@ -49,10 +52,10 @@ $(VENV)/.host: $(VENV)/.test
 	@touch $@
 
 hosttest: $(VENV)/.host  ## run the LLaVA-NeXT tests against the checkout in LLAVA_NEXT_HOME, with its own requirements
-	LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest tests/llava
+	$(ONE_THREAD) LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest tests/llava
 
 coverage: $(VENV)/.test  ## run the tests and print the coverage of every file
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(ONE_THREAD) $(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
