@@ -55,6 +55,8 @@ def find_host() -> Path | None:
 
 def environment(host: Path, hub: Path, **more: str) -> dict[str, str]:
     """Environment variables for a subprocess that runs the host offline, with ``hub`` as its hub cache."""
+    import torch
+
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("COV_CORE")}
     return {
         **inherited,
@@ -63,7 +65,7 @@ def environment(host: Path, hub: Path, **more: str) -> dict[str, str]:
         "HF_HUB_CACHE": str(hub),
         "TOKENIZERS_PARALLELISM": "false",
         "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),  # so that sums are the same to the last bit
         **more,
     }
 
