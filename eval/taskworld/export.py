@@ -1,4 +1,4 @@
-"""Write a trained arm as an ordinary checkpoint, with clips of the test split: what ``tam ask`` uses by default.
+"""Write a trained arm as an ordinary checkpoint, for ``tam ask --model``, with clips of the test split.
 
 python -m tam_plugin.eval.taskworld.export --run DIR --seed 0 --arm both --out FOLDER [--clips 12 27 31]
 """

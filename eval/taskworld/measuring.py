@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,11 @@ from tam_plugin.eval.taskworld.batches import Sample, encode, sample
 from tam_plugin.eval.taskworld.budgets import budgets
 from tam_plugin.eval.taskworld.model import tokenizer
 from tam_plugin.eval.taskworld.questions import Question, ask
+from tam_plugin.eval.taskworld.statements import SUBJECTS
 from tam_plugin.eval.taskworld.world import draw_clip
+
+Form = Callable[[Question, str], tuple[list[int], int]]
+"""Token ids of a question, or of what stands for it, with an option; where the option begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,13 @@ class Scored:
 
 
 def measure(
-    model, seeds: Iterable[int], *, by_task: bool = True, split: str = "test", blind: bool = False
+    model,
+    seeds: Iterable[int],
+    *,
+    by_task: bool = True,
+    split: str = "test",
+    blind: bool = False,
+    statements: bool = False,
 ) -> list[Scored]:
     """Ask one question of every kind about each clip.
 
@@ -53,11 +63,14 @@ def measure(
         by_task: whether frames and stride follow the question; else the baseline's.
         split: whose wordings.
         blind: show grey frames, to measure what words alone tell.
+        statements: let the options complete a statement instead of answering the question, for a model that has had
+            its first lessons alone.
     """
-    return [row for seed in seeds for row in _of_clip(model, seed, by_task, split, blind)]
+    form = _statement if statements else _row
+    return [row for seed in seeds for row in _of_clip(model, seed, by_task, split, blind, form)]
 
 
-def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool) -> Iterator[Scored]:
+def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool, form: Form) -> Iterator[Scored]:
     clip = draw_clip(seed)
     rng = np.random.default_rng(seed + 1)
     questions = list({question.kind: question for question in ask(clip, rng, split)}.values())
@@ -70,7 +83,7 @@ def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool) -> Iterat
         seen = sample(clip, given[members[0]], asked, rng)
         if blind:
             seen = Sample(torch.zeros_like(seen.frames), seen.stride, asked)
-        for i, question, choice in zip(members, asked, likeliest(model, seen), strict=True):
+        for i, question, choice in zip(members, asked, likeliest(model, seen, form), strict=True):
             yield Scored(
                 seed=seed,
                 duration_s=clip.duration_s,
@@ -84,13 +97,25 @@ def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool) -> Iterat
             )
 
 
+def _row(question: Question, option: str) -> tuple[list[int], int]:
+    """Question and option behind the video; where the option begins."""
+    asked = encode(question.text) + encode("<|im_end|><|im_start|>assistant\n")
+    return asked + encode(option) + encode("<|im_end|>"), len(asked)
+
+
+def _statement(question: Question, option: str) -> tuple[list[int], int]:
+    """A statement that the option completes."""
+    said = encode("<|im_end|><|im_start|>assistant\n") + encode(SUBJECTS[question.kind].format(**question.slots))
+    return said + encode(" " + option), len(said)
+
+
 @torch.inference_mode()
-def likeliest(model, seen: Sample) -> list[int]:
+def likeliest(model, seen: Sample, form: Form = _row) -> list[int]:
     """The option of each question with the greatest log-likelihood; the video is read once for all of them."""
     config, device = model.config, next(model.parameters()).device
     visual = [config.video_token_id] * config.video_tokens(len(seen.frames), seen.stride)
     prefix = encode("<|im_start|>user ") + visual + encode("\n")
-    rows = [_row(q, option) for q in seen.questions for option in q.options]
+    rows = [form(q, option) for q in seen.questions for option in q.options]
     longest = max(len(ids) for ids, _ in rows)
     first = model(
         input_ids=torch.tensor([prefix], device=device),
@@ -112,12 +137,6 @@ def likeliest(model, seen: Sample) -> list[int]:
     ends = torch.tensor([len(row) for row, _ in rows], device=device)[:, None]
     scores = torch.where((place >= starts) & (place < ends), chosen, 0.0).sum(1)
     return scores.view(len(seen.questions), -1).argmax(1).tolist()
-
-
-def _row(question: Question, option: str) -> tuple[list[int], int]:
-    """Question and option behind the video; where the option begins."""
-    asked = encode(question.text) + encode("<|im_end|><|im_start|>assistant\n")
-    return asked + encode(option) + encode("<|im_end|>"), len(asked)
 
 
 def by_task_type(rows: Sequence[Scored]) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""Whether a video is one of TaskWorld's: the demonstration model knows no other."""
+"""Whether a video is one of TaskWorld's: a model trained there knows no other."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Setting:
 
 SETTINGS = {
     "cpu": Setting(
-        pretraining_steps=(400, 300), picture_steps=1200, statement_steps=600, stage2_steps=600, stage3_steps=300
+        pretraining_steps=(400, 300), picture_steps=800, statement_steps=2000, stage2_steps=1200, stage3_steps=400
     ),
     "gpu": Setting(
         pretraining_steps=(600, 300), picture_steps=2000, statement_steps=2000, stage2_steps=3000, stage3_steps=3000

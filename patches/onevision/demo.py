@@ -1,7 +1,7 @@
 """A tiny LLaVA-OneVision with random weights: the architecture end to end, with nothing learned.
 
-It serves ``tam eval ablations`` and the tests. Same code path as a real checkpoint: SigLIP with the real 27 × 27 patch
-grid, Qwen2, a byte-level tokenizer.
+It serves ``tam ask`` when no checkpoint is named, ``tam eval ablations`` and the tests. Same code path as a real
+checkpoint: SigLIP with the real 27 × 27 patch grid, Qwen2, a byte-level tokenizer.
 """
 
 from __future__ import annotations

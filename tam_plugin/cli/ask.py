@@ -121,4 +121,5 @@ def _case(
         answer=answer.text,
         model=args.model,
         notice=assistant.notice,
+        untrained=assistant.notice is not None,
     )

@@ -37,7 +37,8 @@ class Case:
         prompt_tokens: its tokens, visual ones included.
         answer: what the model said.
         model: its name or path; None for the demonstration model.
-        notice: what a reader must know about its weights.
+        notice: what a reader must know about model and video.
+        untrained: whether its gates were never trained.
     """
 
     query: str
@@ -55,6 +56,7 @@ class Case:
     answer: str
     model: str | None = None
     notice: str | None = None
+    untrained: bool = False
 
 
 def write_case(case: Case, path: str | os.PathLike[str]) -> Path:

@@ -169,7 +169,7 @@ def _experts(case: Case) -> str:
         f"sum to 100 %. Every patch takes {case.top_k} of {experts} experts: even use is {1 / experts:.1%} each, "
         f"and {most:.0%} (darkest) means that every patch took the expert."
     )
-    if case.notice:
+    if case.untrained:
         # Gates start at random, other ones in every run, and experts as copies of one MLP.
         legend += " Untrained weights, of which the note above tells, route by chance: the picture then says nothing."
     return f'<p class="note">{legend}</p>\n{heatmap(case.expert_load, case.expert_weight, most)}'

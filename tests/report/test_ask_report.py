@@ -118,6 +118,15 @@ def test_a_model_without_mixture_layers_says_so(capsys, sample_clip, tmp_path):
     assert page.load() == [] and "no mixture layers" in (tmp_path / "case.html").read_text()
 
 
+def test_untrained_gates_are_said_to_route_by_chance(capsys, sample_clip, tmp_path):
+    dense, tokenizer = demo_dense_model(seed=3, image_size=84, patch_size=14)
+    dense.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    values, page = ask(capsys, sample_clip, tmp_path / "model", tmp_path / "case.html")
+    assert "untrained copies" in values["notice"] and page.texts["notice"].startswith("Note")
+    assert "route by chance" in (tmp_path / "case.html").read_text(encoding="utf-8")
+
+
 def test_a_question_with_markup_is_inert(capsys, sample_clip, model, tmp_path):
     nasty = "<script>alert(1)</script> </h1><img src=x onerror=alert(2)> $answer ${notice} &lt; \u202e what?"
     option = "\"><svg onload='alert(3)'>"

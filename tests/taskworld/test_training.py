@@ -8,7 +8,7 @@ import torch
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import InputError
-from tam_plugin.eval.taskworld import stages
+from tam_plugin.eval.taskworld import measuring, stages
 from tam_plugin.eval.taskworld.arms import DENSE, MIXTURE, SWITCHED, TRAINED
 from tam_plugin.eval.taskworld.batches import encode, sample, turns
 from tam_plugin.eval.taskworld.budgets import budgets, fixed
@@ -62,7 +62,8 @@ def test_a_killed_stage_goes_on_as_though_it_had_not_been(tmp_path, monkeypatch,
         stages.train(again, stages.Stage(name="s", steps=5, by_task=None, tower=False), tmp_path / "killed")
 
 
-def test_options_are_scored_as_whole_passes_score_them() -> None:
+@pytest.mark.parametrize("form", [measuring._row, measuring._statement])
+def test_options_are_scored_as_whole_passes_score_them(form) -> None:
     net = model(MIXTURE).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
@@ -70,12 +71,13 @@ def test_options_are_scored_as_whole_passes_score_them() -> None:
     questions = ask(clip, np.random.default_rng(0), "test")[:5]
     seen = sample(clip, fixed().budget(None, clip.duration_s), questions)
     visual = [net.config.video_token_id] * net.config.video_tokens(len(seen.frames), seen.stride)
-    for question, choice in zip(questions, likeliest(net, seen), strict=True):
+    for question, choice in zip(questions, likeliest(net, seen, form), strict=True):
         scores = []
         for option in question.options:
-            ids = encode("<|im_start|>user ") + visual + encode("\n") + encode(question.text)
-            start = len(ids + encode("<|im_end|><|im_start|>assistant\n"))
-            ids += encode("<|im_end|><|im_start|>assistant\n") + encode(option) + encode("<|im_end|>")
+            said, start = form(question, option)
+            before = encode("<|im_start|>user ") + visual + encode("\n")
+            ids, start = before + said, len(before) + start
+            assert tokenizer().decode(ids[start:]).removesuffix("<|im_end|>").strip() == option
             with torch.inference_mode():
                 logits = net(
                     input_ids=torch.tensor([ids]),
