@@ -17,7 +17,7 @@ from tam_plugin.taxonomy import TaskDistribution
 POLICY_FILE = Path(__file__).with_name("policy.yaml")
 FIXED = (8, 2)
 """Frames and stride of the baseline, as costly as every budget of the policy."""
-DRAWS = ((0.4, "resolution"), (0.25, "balanced"), (0.35, "frames"))
+DRAWS = ((0.35, "resolution"), (0.35, "balanced"), (0.3, "frames"))
 """How often training asks about each group of task types."""
 PICTURE_DRAWS = ((1.0, "resolution"),)
 GROUP_OF_TASK = {1: "resolution", 2: "balanced", 3: "resolution", 4: "frames"}

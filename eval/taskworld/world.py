@@ -5,6 +5,7 @@ Time is counted in ticks, and a longer video has more of them, so that it needs 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -20,6 +21,16 @@ TICKS = ((10.0, 8), (20.0, 16), (60.0, 32), (math.inf, 64))
 """Ticks of a clip shorter than so many seconds."""
 FLASH_TICKS = {8: 1, 16: 3, 32: 2, 64: 3}
 """Length of a flash by the clip's ticks: the shortest that 8, 8, 18 and 32 uniformly spread frames cannot miss."""
+SHARES = {
+    8: ((4, 3, 1), (2, 2, 1)),
+    16: ((9, 5, 2), (2, 2, 2)),
+    32: ((14, 10, 8), (2, 2, 2)),
+    64: ((28, 20, 16), (3, 3, 2)),
+}
+"""Ticks of the longest, second and third scene or weather, and in how many stretches, by the clip's ticks.
+
+Who counts the policy's frames nearly always knows the longest; who counts 8 frames of a longer clip often does not.
+"""
 PLACES = ("sign", "tray", "face", "door", "flag")
 SKY_ROWS, CELL_ROWS, ROAD_ROW, BALL_ROW, TRACK_ROW = (0, 1), (2, 4, 6), 8, 9, 10
 
@@ -183,13 +194,12 @@ def _stops(clip: Clip, rng: np.random.Generator, kind: str, row: int) -> None:
 
 
 def _segments(rng: np.random.Generator, ticks: int, names: list[str]) -> tuple[np.ndarray, str, list[str]]:
-    """Three names in turn over five stretches of time, one of them longest in all: index, its name, all three."""
+    """Three names in turn over stretches of time, one of them longest in all: index, its name, all three."""
     chosen = rng.permutation(len(names))[:3]
-    share = np.array([0.46, 0.3, 0.24]) * ticks
-    total = np.round(share).astype(int)
-    total[0] = ticks - total[1:].sum()
-    pieces = [(0, total[0] // 2), (0, total[0] - total[0] // 2), (1, total[1] // 2), (1, total[1] - total[1] // 2)]
-    pieces.append((2, total[2]))
-    order = rng.permutation(len(pieces))
-    index = np.concatenate([np.full(pieces[i][1], chosen[pieces[i][0]]) for i in order])
+    totals, stretches = SHARES[ticks]
+    pieces = []
+    for place, (total, count) in enumerate(zip(totals, stretches, strict=True)):
+        cuts = [total * i // count for i in range(count + 1)]
+        pieces += [(place, end - start) for start, end in itertools.pairwise(cuts)]
+    index = np.concatenate([np.full(pieces[i][1], chosen[pieces[i][0]]) for i in rng.permutation(len(pieces))])
     return index, names[chosen[0]], [names[c] for c in chosen]

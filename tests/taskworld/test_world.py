@@ -15,7 +15,7 @@ from tam_plugin.eval.taskworld.budgets import FIXED, budgets, fixed, policy
 from tam_plugin.eval.taskworld.model import tokenizer
 from tam_plugin.eval.taskworld.questions import SPLITS, ask, phrases
 from tam_plugin.eval.taskworld.render import SIZE, draw, encoder_input, ticks_at, write_file
-from tam_plugin.eval.taskworld.sprites import IDS, TILES, Tile
+from tam_plugin.eval.taskworld.sprites import IDS, SCENE_NAMES, TILES, Tile
 from tam_plugin.eval.taskworld.world import FLASH_TICKS, LONGEST_S, SHORTEST_S, draw_clip
 from tam_plugin.video import preprocess_frames
 
@@ -54,6 +54,25 @@ def test_the_baseline_misses_flashes_of_long_videos() -> None:
         lamp = next(track for track in clip.tracks.values() if (track == IDS[Tile("lamp")]).any())
         missed += len({TILES[i].color for i in lamp[ticks_at(clip, FIXED[0])]} - {None}) < clip.facts["flashes"]
     assert missed > 60
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "least", "most"), [(5.0, 0.95, 1), (15.0, 0.95, 1), (40, 0, 0.8), (100, 0, 0.8)]
+)
+def test_counting_frames_tells_the_main_scene_where_the_policy_looks(duration_s, least, most) -> None:
+    """An observer who takes the scene seen most often: nearly always right at the policy's frames, not at 8 of many."""
+    frames = policy().budget(tam.TaskDistribution.one_hot(tam.TaskType.SUMMARY), duration_s).num_frames
+
+    def observed(num_frames: int) -> float:
+        right = 0
+        for seed in range(400):
+            clip = draw_clip(seed, duration_s)
+            seen = collections.Counter(clip.scenes[ticks_at(clip, num_frames)].tolist())
+            right += SCENE_NAMES[max(seen, key=seen.get)] == clip.facts["scene"]
+        return right / 400
+
+    assert observed(frames) >= 0.95
+    assert least <= observed(FIXED[0]) <= most
 
 
 @pytest.mark.parametrize("task", list(tam.TaskType))
