@@ -35,14 +35,15 @@ class Setting:
 
     Attributes:
         pretraining_steps: of the encoder, then of the projector's first lesson.
-        picture_steps: of the language model's first lesson, statements about single frames, the tower frozen.
+        picture_steps: of the language model's first lesson, about single frames: statements, then questions; the tower
+            is frozen.
         statement_steps: of its second, statements about videos, half of them at the baseline's budget.
         stage2_steps: of each arm with its budgets, a dense tower that is frozen and one projector.
         stage3_steps: of each arm with its mixtures, all of it training.
     """
 
     pretraining_steps: tuple[int, int]
-    picture_steps: int
+    picture_steps: tuple[int, int]
     statement_steps: int
     stage2_steps: int
     stage3_steps: int
@@ -50,12 +51,20 @@ class Setting:
 
 SETTINGS = {
     "cpu": Setting(
-        pretraining_steps=(400, 300), picture_steps=800, statement_steps=2000, stage2_steps=1200, stage3_steps=400
+        pretraining_steps=(400, 300),
+        picture_steps=(800, 400),
+        statement_steps=2000,
+        stage2_steps=1200,
+        stage3_steps=400,
     ),
     "gpu": Setting(
-        pretraining_steps=(600, 300), picture_steps=2000, statement_steps=2000, stage2_steps=3000, stage3_steps=3000
+        pretraining_steps=(600, 300),
+        picture_steps=(2000, 1000),
+        statement_steps=2000,
+        stage2_steps=3000,
+        stage3_steps=3000,
     ),
-    "smoke": Setting(pretraining_steps=(2, 2), picture_steps=2, statement_steps=2, stage2_steps=2, stage3_steps=2),
+    "smoke": Setting(pretraining_steps=(2, 2), picture_steps=(2, 2), statement_steps=2, stage2_steps=2, stage3_steps=2),
 }
 
 
@@ -79,9 +88,11 @@ class Experiment:
         dense = dense_model(self.seed)
         pretrain(dense.to(self.device), self.setting.pretraining_steps, self.seed, self.folder)
         model = _upgraded(dense, DENSE, self.seed).to(self.device)
-        lesson = {"by_task": True, "form": "pictures", "clips_per_step": 16, "learning_rate": 2e-3}
-        train(model, self._stage("pictures", self.setting.picture_steps, tower=False, **lesson), self.folder)
-        first = self.setting.picture_steps * 16
+        first = 0
+        for form, steps in zip(("pictures", "picture questions"), self.setting.picture_steps, strict=True):
+            lesson = {"by_task": True, "form": form, "clips_per_step": 16, "learning_rate": 2e-3, "first": first}
+            train(model, self._stage(form.replace(" ", "_"), steps, tower=False, **lesson), self.folder)
+            first += steps * 16
         lesson = {"by_task": None, "form": "statements", "first": first}
         train(model, self._stage("statements", self.setting.statement_steps, tower=False, **lesson), self.folder)
         return model
@@ -89,7 +100,7 @@ class Experiment:
     def arm(self, arm: Arm) -> torch.nn.Module:
         """Stage 2, then stage 3 of an arm that trains."""
         slug = arm.name.replace(" ", "_")
-        model, first = self.start(), self.setting.picture_steps * 16 + self.setting.statement_steps * 8
+        model, first = self.start(), sum(self.setting.picture_steps) * 16 + self.setting.statement_steps * 8
         stage = self._stage(f"{slug}.stage2", self.setting.stage2_steps, by_task=arm.by_task, tower=False, first=first)
         train(model, stage, self.folder)
         model = upcycled(model, arm.tam, self.seed).to(self.device)

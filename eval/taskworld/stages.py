@@ -21,7 +21,7 @@ from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
 from tam_plugin.eval.taskworld.world import GRID, draw_clip
 
-FORMS = {"questions": turns, "statements": stated, "pictures": stated}
+FORMS = {"questions": turns, "statements": stated, "pictures": stated, "picture questions": turns}
 OPTIONS_SHOWN = 0.3
 """Share of questions that training shows with their options; the others are answered freely."""
 LOG_EVERY = 10
@@ -38,8 +38,8 @@ class Stage:
         name: names its files.
         steps: optimizer steps.
         by_task: whether frames and stride follow the question; None: a coin decides for each clip.
-        form: ``questions``; ``statements``; or ``pictures``, statements about one frame at stride 1, for a model that
-            cannot look up anything yet.
+        form: ``questions``; ``statements``; ``pictures`` and ``picture questions``, statements and questions about one
+            frame at stride 1, for a model that cannot look up anything yet.
         tower: whether the vision tower trains.
         first_clip: which clips it sees: ``steps * clips_per_step`` from this one on.
         clips_per_step: videos of a step, each with several questions.
@@ -105,11 +105,12 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
         seed = FIRST_SEED + stage.first_clip + step * stage.clips_per_step + i
         clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
         by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
-        groups = PICTURE_DRAWS if stage.form == "pictures" else DRAWS
+        pictures = stage.form.startswith("picture")
+        groups = PICTURE_DRAWS if pictures else DRAWS
         budget, questions = together(clip, ask(clip, rng), rng, by_task=by_task, draws=groups)
-        if stage.form == "pictures":
+        if pictures:
             budget = VisualBudget.of(1, 1, task=budget.task, grid=GRID)
-        if stage.form == "questions":
+        if FORMS[stage.form] is turns:
             questions = [with_options(q) if rng.random() < OPTIONS_SHOWN else q for q in questions]
         samples.append(sample(clip, budget, questions, rng))
     device = next(model.parameters()).device

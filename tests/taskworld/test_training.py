@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import InputError
-from tam_plugin.eval.taskworld import measuring, stages
+from tam_plugin.eval.taskworld import measuring, run, stages
 from tam_plugin.eval.taskworld.arms import DENSE, MIXTURE, SWITCHED, TRAINED
 from tam_plugin.eval.taskworld.batches import encode, sample, turns
 from tam_plugin.eval.taskworld.budgets import budgets, fixed
+from tam_plugin.eval.taskworld.export import export
 from tam_plugin.eval.taskworld.measuring import by_task_type, likeliest, measure
 from tam_plugin.eval.taskworld.model import dense_model, tokenizer
 from tam_plugin.eval.taskworld.patch_labels import labelled_frames
 from tam_plugin.eval.taskworld.pretraining import pretrain
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.run import switched, upcycled
+from tam_plugin.eval.taskworld.tables import table
 from tam_plugin.eval.taskworld.world import draw_clip
-from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question, upgrade_dense
+from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question, load, upgrade_dense
 
 
 def model(tam=DENSE):
@@ -31,7 +36,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("form", ["pictures", "statements", "questions"])
+@pytest.mark.parametrize("form", ["pictures", "picture questions", "statements", "questions"])
 def test_a_killed_stage_goes_on_as_though_it_had_not_been(tmp_path, monkeypatch, form: str) -> None:
     monkeypatch.setattr(stages, "SAVE_EVERY", 2)
     monkeypatch.setattr(stages, "LOG_EVERY", 1)
@@ -154,6 +159,23 @@ def test_pretraining_resumes_and_names_patches(tmp_path) -> None:
     assert signs.sum(1).tolist() == [4] * 6, "every frame shows a sign of four digits"
     places = [encode(f" {word}")[-1] for word in ("first", "second", "third", "fourth")]
     assert sorted(named[0][signs[0]][:, 3].tolist()) == sorted(places)
+
+
+def test_the_whole_experiment_runs_and_a_second_run_adds_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(run, "TEST_SEEDS", range(1))
+    monkeypatch.setattr("sys.argv", ["run", "--out", str(tmp_path), "--setting", "smoke", "--seeds", "0"])
+    run.main()
+    results = (tmp_path / "results.jsonl").read_text()
+    lines = [json.loads(line) for line in results.splitlines()]
+    assert [line["arm"] for line in lines if line["seed"] == 0] == [arm.name for arm in (*TRAINED, *SWITCHED)]
+    assert {line["mean_visual_tokens"] for line in lines} == {289}
+    run.main()
+    assert (tmp_path / "results.jsonl").read_text() == results
+    assert table(lines).count("\n") == len(lines) + 2
+    export(tmp_path / "seed0" / "both.stage3.pt", "both", 0, tmp_path / "model")
+    loaded = load(str(tmp_path / "model"), device="cpu")
+    found = measure(loaded.model, range(1))
+    assert [asdict(row) for row in found] == next(line["rows"] for line in lines if line["arm"] == "both")
 
 
 def test_blind_and_untrained_models_guess() -> None:
