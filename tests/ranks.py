@@ -28,6 +28,13 @@ def kind_of(step: int, rank: int) -> tuple[str, int]:
     return KINDS[(step + rank) % len(KINDS)], 1 + (step + rank) % 4
 
 
+def free_port() -> str:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer of every run here."""
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE, eps=1e-6)
@@ -58,9 +65,7 @@ def together(host: str, ways: list[str], world: int, folder: Path) -> None:
     Raises:
         AssertionError: a process failed; with what it printed last.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     processes = []
     for rank in range(world):
         ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}

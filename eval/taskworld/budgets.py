@@ -10,7 +10,7 @@ import numpy as np
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
 from tam_plugin.eval.taskworld.questions import Question
-from tam_plugin.eval.taskworld.world import Clip
+from tam_plugin.eval.taskworld.world import GRID, Clip
 from tam_plugin.inductor import Inductor
 from tam_plugin.taxonomy import TaskDistribution
 
@@ -18,10 +18,8 @@ POLICY_FILE = Path(__file__).with_name("policy.yaml")
 FIXED = (8, 2)
 """Frames and stride of the baseline, as costly as every budget of the policy."""
 DRAWS = ((0.35, "resolution"), (0.35, "balanced"), (0.3, "frames"))
-"""How often training asks about each group of task types."""
+"""How often training asks about each of the policy's groups of task types."""
 PICTURE_DRAWS = ((1.0, "resolution"),)
-GROUP_OF_TASK = {1: "resolution", 2: "balanced", 3: "resolution", 4: "frames"}
-GROUP_OF_TASK |= {5: "resolution", 6: "frames", 7: "balanced", 8: "resolution"}
 MOST_OF_A_TASK = 6
 """Questions of one task type that training asks about one clip, at most."""
 
@@ -35,7 +33,7 @@ def policy() -> BudgetPolicy:
 @functools.cache
 def fixed() -> FixedPolicy:
     """The baseline's."""
-    return BudgetPolicy.fixed(*FIXED, grid=12, newline_position="one_token")
+    return BudgetPolicy.fixed(*FIXED, grid=GRID, newline_position="one_token")
 
 
 @functools.cache
@@ -80,7 +78,7 @@ def together(
     """
     decided = budgets(clip, questions, by_task=True)
     group = str(rng.choice([name for _, name in draws], p=[share for share, _ in draws]))
-    wanted = [i for i, q in enumerate(questions) if GROUP_OF_TASK[q.task.index] == group]
+    wanted = [i for i, q in enumerate(questions) if policy().tasks[q.task] == group]
     kinds = [(decided[i].num_frames, decided[i].pool_stride) for i in wanted]
     most = max(sorted(set(kinds)), key=kinds.count)
     count: dict[int, int] = {}

@@ -47,7 +47,7 @@ def corpus() -> list[str]:
             name = next((name for name in slots if f"{{{name}}}" in wording), None)
             lines += [wording.format(**{name: value}) for value in slots[name]] if name else [wording]
     answers = (*COLOR_NAMES, *NUMBERS, *DOOR, *FLAG, *BALL, *FEELINGS, *CORNERS, *SCENE_NAMES)
-    answers += (*WEATHERS, *REASONS, *DIGITS)
+    answers += (*WEATHERS, *REASONS.values(), *DIGITS)
     return lines + [line for answer in answers for line in (answer, " " + answer)] * 10
 
 

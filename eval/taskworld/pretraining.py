@@ -6,7 +6,7 @@ shows, its colour, its place, the scene) it is. No question is seen.
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tam_plugin.eval.taskworld.patch_labels import CLASSES, labelled_frames
+from tam_plugin.inductor.data.records import replaced_file
 
 CLIPS_PER_STEP = 12
 FIRST_SEED = 10**9
@@ -112,7 +113,7 @@ def _lesson(
     parameters = [*module.parameters(), *more]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 50) * (0.505 + 0.495 * _cosine(step / max(1, steps)))
+        optimizer, lambda step: min(1.0, (step + 1) / 50) * (0.505 + 0.495 * math.cos(math.pi * step / max(1, steps)))
     )
     start = 0
     if file.exists():
@@ -134,9 +135,5 @@ def _lesson(
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             say(f"{name}: step {step + 1} of {steps}, loss {loss.item():.3f}")
             state = {"step": step + 1, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            torch.save(state | {"parameters": [p.detach() for p in parameters]}, file.with_suffix(".new"))
-            os.replace(file.with_suffix(".new"), file)
-
-
-def _cosine(share: float) -> float:
-    return float(torch.cos(torch.tensor(share * torch.pi)))
+            with replaced_file(file, binary=True) as out:
+                torch.save(state | {"parameters": [p.detach() for p in parameters]}, out)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from tam_plugin.config import load_yaml
-from tam_plugin.eval.taskworld.sprites import COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, WEATHERS
+from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, WEATHERS
 from tam_plugin.eval.taskworld.world import FLASH_COLORS, GRID, Clip
+from tam_plugin.patches.onevision.inputs import option_lines
 from tam_plugin.taxonomy import TaskType
 
 SPLITS = ("train", "test")
@@ -20,7 +21,7 @@ DOOR = ("stays closed", "closes", "opens", "stays open")
 FLAG = ("stays down", "comes down", "goes up", "stays up")
 BALL = ("rolls left", "rolls right", "stays still", "vanishes")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
-REASONS = ("a cat is in the way", "a wall is in the way", "a cone is in the way", "a tree is in the way")
+REASONS = {cause: f"a {cause} is in the way" for cause in CAUSES}
 ORDINALS = ("first", "second", "third", "fourth")
 NUMBERS = ("1", "2", "3", "4")
 
@@ -48,8 +49,7 @@ class Question:
 
 def with_options(question: Question) -> Question:
     """The question with its options behind it, as ``compose_question`` shows them to a model."""
-    lines = [question.text, *(f"{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=True))]
-    return dataclasses.replace(question, text="\n".join(lines))
+    return dataclasses.replace(question, text="\n".join([question.text, *option_lines(question.options)]))
 
 
 @functools.cache
@@ -85,8 +85,8 @@ def _facts(clip: Clip, rng: np.random.Generator) -> Iterator[tuple[str, dict[str
         yield closed("shape color", color, COLOR_NAMES, shape=shape)
     color, count = f["count"]
     yield closed("color count", str(count), NUMBERS, color=color)
-    yield closed("door", DOOR[_change(f["door"], opened=0)], DOOR)
-    yield closed("flag", FLAG[_change(f["flag"], opened=0)], FLAG)
+    yield closed("door", DOOR[_change(f["door"])], DOOR)
+    yield closed("flag", FLAG[_change(f["flag"])], FLAG)
     yield closed("ball", BALL[f["ball"]], BALL)
     for hair, feeling in f["feelings"].items():
         yield closed("feeling", feeling, FEELINGS, color=hair)
@@ -102,16 +102,12 @@ def _facts(clip: Clip, rng: np.random.Generator) -> Iterator[tuple[str, dict[str
     for name, answers in (("scene", SCENE_NAMES), ("weather", WEATHERS)):
         yield closed(f"main {name}", f[name], answers)
     for mover in ("car", "robot"):
-        yield closed(f"{mover} stop", _reason(f[mover]), REASONS)
+        yield closed(f"{mover} stop", REASONS[f[mover]], REASONS.values())
     for nth, digit in zip(ORDINALS, f["digits"], strict=True):
         yield closed("digit", digit, DIGITS, nth=nth)
 
 
-def _change(states: tuple[int, int], *, opened: int) -> int:
-    """0 stays shut, 1 shuts, 2 opens, 3 stays open, for the states (first, last)."""
-    first, last = (state == opened for state in states)
+def _change(states: tuple[int, int]) -> int:
+    """0 stays shut, 1 shuts, 2 opens, 3 stays open, for the states (first, last), of which 0 is open."""
+    first, last = (state == 0 for state in states)
     return (0, 2, 1, 3)[2 * first + last]
-
-
-def _reason(cause: str) -> str:
-    return f"a {cause} is in the way"

@@ -123,13 +123,12 @@ def _upgraded(dense: torch.nn.Module, tam: dict[str, Any], seed: int) -> torch.n
 def upcycled(model: torch.nn.Module, tam: dict[str, Any], seed: int) -> torch.nn.Module:
     """A dense TAM model's weights in a model with other sections; experts and projectors are copies."""
     dense = dense_model(seed)
-    state = {name.replace("multi_modal_projector.shared.", "multi_modal_projector."): t for name, t in _state(model)}
+    state = {
+        name.replace("multi_modal_projector.shared.", "multi_modal_projector."): t
+        for name, t in model.state_dict().items()
+    }
     dense.load_state_dict(state)
     return _upgraded(dense, tam, seed)
-
-
-def _state(model: torch.nn.Module):
-    return model.state_dict().items()
 
 
 def result(arm: Arm, seed: int, rows: Sequence[Any], seconds: float) -> dict[str, Any]:
@@ -162,11 +161,12 @@ def main() -> None:
     for seed in args.seeds:
         experiment = Experiment(args.out, SETTINGS[args.setting], seed, device)
         for arm in TRAINED:
-            if (arm.name, seed) in done or (args.arms and arm.name not in args.arms):
+            runs = [run for run in (arm, *SWITCHED) if arm.name in (run.name, run.of) and (run.name, seed) not in done]
+            if not runs or (args.arms and arm.name not in args.arms):
                 continue
             start = time.monotonic()
             model = experiment.arm(arm)
-            for run in (arm, *(other for other in SWITCHED if other.of == arm.name)):
+            for run in runs:
                 running = model if run is arm else switched(model, run, seed).to(device)
                 rows = measure(running.eval(), TEST_SEEDS, by_task=run.by_task)
                 with results.open("a") as out:
@@ -176,7 +176,6 @@ def main() -> None:
 
 def switched(model: torch.nn.Module, arm: Arm, seed: int) -> torch.nn.Module:
     """The same weights under other settings."""
-    torch.manual_seed(seed)
     other = _upgraded(dense_model(seed), arm.tam, seed)
     other.load_state_dict(model.state_dict())
     return other

@@ -20,6 +20,7 @@ from tam_plugin.eval.taskworld.budgets import DRAWS, PICTURE_DRAWS, together
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
 from tam_plugin.eval.taskworld.world import GRID, draw_clip
+from tam_plugin.inductor.data.records import replaced_file
 
 FORMS = {"questions": turns, "statements": stated, "pictures": stated, "picture questions": turns}
 OPTIONS_SHOWN = 0.3
@@ -145,9 +146,8 @@ def _save(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
     state: dict[str, Any] = {"stage": asdict(stage), "step": step, "model": model.state_dict()}
     if step < stage.steps:
         state["optimizer"] = optimizer.state_dict()
-    new = file.with_suffix(".new")
-    torch.save(state, new)
-    os.replace(new, file)
+    with replaced_file(file, binary=True) as out:
+        torch.save(state, out)
 
 
 def _resumed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, file: Path) -> int:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-LENGTHS = (("short", 0.0, 30.0), ("medium", 30.0, 180.0), ("long", 180.0, float("inf")))
-"""Length classes of the paper's analysis, in seconds."""
+from tam_plugin.taxonomy import length_class
+
+LENGTHS = ("short", "medium", "long")
+"""Length classes of the paper's analysis."""
 DRAWS = 1000
 
 Row = dict[str, Any]
@@ -57,14 +59,16 @@ def table(lines: list[dict[str, Any]]) -> str:
     arms: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         arms.setdefault(line["arm"], []).append(line)
-    head = ["arm", "Tab.", "seeds", "tokens", "all", *map(str, range(1, 9)), *(name for name, _, _ in LENGTHS)]
+    head = ["arm", "Tab.", "seeds", "tokens", "all", *map(str, range(1, 9)), *LENGTHS]
     out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for arm, runs in arms.items():
         rows = [run["rows"] for run in runs]
         cells = [arm, runs[0]["table"], str(len(runs)), f"{np.mean([run['mean_visual_tokens'] for run in runs]):.0f}"]
         cells.append(f"{_percent(rows)} ± {100 * interval(rows):.1f}")
         cells += [_percent([[r for r in run if r["task"] == task] for run in rows]) for task in range(1, 9)]
-        cells += [_percent([[r for r in run if a <= r["duration_s"] < b] for run in rows]) for _, a, b in LENGTHS]
+        cells += [
+            _percent([[r for r in run if length_class(r["duration_s"]) == name] for run in rows]) for name in LENGTHS
+        ]
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out) + "\n"
 

@@ -90,9 +90,8 @@ def draw_clip(seed: int, duration_s: float | None = None) -> Clip:
     _ball(clip, rng)
     _stops(clip, rng, "car", ROAD_ROW)
     _stops(clip, rng, "robot", TRACK_ROW)
-    names = list(SCENES)
-    clip.scenes[:], clip.facts["scene"], clip.facts["scenes"] = _segments(rng, ticks, names)
-    index, clip.facts["weather"], _ = _segments(rng, ticks, list(WEATHERS))
+    clip.scenes[:], clip.facts["scene"] = _segments(rng, ticks, list(SCENES))
+    index, clip.facts["weather"] = _segments(rng, ticks, list(WEATHERS))
     clip.weathers[:] = np.array([IDS[Tile(name)] for name in WEATHERS])[index]
     return clip
 
@@ -193,8 +192,8 @@ def _stops(clip: Clip, rng: np.random.Generator, kind: str, row: int) -> None:
     clip.facts[kind] = cause
 
 
-def _segments(rng: np.random.Generator, ticks: int, names: list[str]) -> tuple[np.ndarray, str, list[str]]:
-    """Three names in turn over stretches of time, one of them longest in all: index, its name, all three."""
+def _segments(rng: np.random.Generator, ticks: int, names: list[str]) -> tuple[np.ndarray, str]:
+    """Three names in turn over stretches of time, one of them longest in all: index at each tick, its name."""
     chosen = rng.permutation(len(names))[:3]
     totals, stretches = SHARES[ticks]
     pieces = []
@@ -202,4 +201,4 @@ def _segments(rng: np.random.Generator, ticks: int, names: list[str]) -> tuple[n
         cuts = [total * i // count for i in range(count + 1)]
         pieces += [(place, end - start) for start, end in itertools.pairwise(cuts)]
     index = np.concatenate([np.full(pieces[i][1], chosen[pieces[i][0]]) for i in rng.permutation(len(pieces))])
-    return index, names[chosen[0]], [names[c] for c in chosen]
+    return index, names[chosen[0]]

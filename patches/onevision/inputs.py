@@ -57,8 +57,12 @@ def compose_question(
     if task and budget.task is not None:
         lines.append(task_instruction(budget.task))
     lines.append(query.strip())
-    lines += [f"{_letter(i)}. {text}" for i, text in enumerate(options or ())]
-    return "\n".join(lines)
+    return "\n".join(lines + option_lines(options or ()))
+
+
+def option_lines(options: Sequence[str]) -> list[str]:
+    """Each option with its letter, as a model reads them."""
+    return [f"{_letter(i)}. {text}" for i, text in enumerate(options)]
 
 
 def _letter(index: int) -> str:

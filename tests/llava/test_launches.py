@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from tam_plugin.patches.llava_next.partial_saving import is_visual
 from tests.llava import tiny
 from tests.llava.test_loading import load
 from tests.llava.test_recipes import ON_A_CPU, SCRIPTS, Shop, changed
+from tests.ranks import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,12 +64,6 @@ def shop(llava: Path, hub: Path, training_set: tiny.TrainingSet, tmp_path: Path)
     data = tmp_path / "strides.json"
     data.write_text(json.dumps(rows))
     return Shop(llava, hub, tiny.TrainingSet(data, data, training_set.media), tmp_path)
-
-
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
 
 
 def kill_after(folder: Path, args: list[str], env: dict[str, str], cwd: Path, timeout_s: float = 400) -> None:

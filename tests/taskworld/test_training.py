@@ -171,6 +171,12 @@ def test_the_whole_experiment_runs_and_a_second_run_adds_nothing(tmp_path, monke
     assert {line["mean_visual_tokens"] for line in lines} == {289}
     run.main()
     assert (tmp_path / "results.jsonl").read_text() == results
+    (tmp_path / "results.jsonl").write_text(
+        "".join(results.splitlines(keepends=True)[:-2])
+    )  # killed before the last two
+    run.main()
+    again = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [{**line, "seconds": 0} for line in again] == [{**line, "seconds": 0} for line in lines]
     assert table(lines).count("\n") == len(lines) + 2
     export(tmp_path / "seed0" / "both.stage3.pt", "both", 0, tmp_path / "model")
     loaded = load(str(tmp_path / "model"), device="cpu")
