@@ -43,6 +43,11 @@ def sample(
     return Sample(encoder_input(drawn, rng), budget.pool_stride, questions)
 
 
+def picture(clip: Clip, tick: int, questions: Sequence[Question], rng: np.random.Generator) -> Sample:
+    """Draw one frame of a clip, to be seen in full, with noise on it."""
+    return Sample(encoder_input(draw(clip, np.array([tick])), rng), 1, questions)
+
+
 def encode(text: str) -> list[int]:
     """Token ids of the chat form's own words."""
     return tokenizer()(text, add_special_tokens=False)["input_ids"]
@@ -55,14 +60,17 @@ def turns(questions: Sequence[Question], visual: list[int]) -> tuple[list[int], 
     for i, question in enumerate(questions):
         asked = encode("<|im_start|>user ") + (visual + encode("\n") if i == 0 else encode("\n"))
         asked += encode(question.text) + encode("<|im_end|><|im_start|>assistant\n")
-        answer = encode(question.answer) + encode("<|im_end|>")
+        answer = encode(question.statement) + encode("<|im_end|>")
         ids += asked + answer
         labels += [IGNORE_INDEX] * len(asked) + answer
     return ids, labels
 
 
 def collate(samples: Sequence[Sample], config, form: Form = turns) -> dict[str, torch.Tensor]:
-    """A training batch of a TAM OneVision model, right-padded; ``form`` makes ids and labels of a sample."""
+    """A training batch of a TAM OneVision model; ``form`` makes ids and labels of a sample.
+
+    Padding lies on the right, where causal attention never looks, so that there is no mask.
+    """
     rows = []
     for one in samples:
         visual = [config.video_token_id] * config.video_tokens(len(one.frames), one.stride)
@@ -71,7 +79,6 @@ def collate(samples: Sequence[Sample], config, form: Form = turns) -> dict[str, 
     pad = tokenizer().pad_token_id
     return {
         "input_ids": torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows]),
         "labels": torch.tensor([labels + [IGNORE_INDEX] * (longest - len(labels)) for _, labels in rows]),
         "pixel_values_videos": torch.cat([one.frames for one in samples]),
         "video_num_frames": torch.tensor([len(one.frames) for one in samples]),

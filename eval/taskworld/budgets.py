@@ -12,14 +12,15 @@ from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
 from tam_plugin.eval.taskworld.questions import Question
 from tam_plugin.eval.taskworld.world import GRID, Clip
 from tam_plugin.inductor import Inductor
-from tam_plugin.taxonomy import TaskDistribution
+from tam_plugin.taxonomy import TaskDistribution, TaskType
 
 POLICY_FILE = Path(__file__).with_name("policy.yaml")
 FIXED = (8, 2)
 """Frames and stride of the baseline, as costly as every budget of the policy."""
 DRAWS = ((0.35, "resolution"), (0.35, "balanced"), (0.3, "frames"))
 """How often training asks about each of the policy's groups of task types."""
-PICTURE_DRAWS = ((1.0, "resolution"),)
+REASONS_SHARE = 0.3
+"""How often a single frame is asked about reasons, the others about what wants resolution."""
 MOST_OF_A_TASK = 6
 """Questions of one task type that training asks about one clip, at most."""
 
@@ -69,7 +70,6 @@ def together(
     rng: np.random.Generator,
     *,
     by_task: bool,
-    draws: Sequence[tuple[float, str]] = DRAWS,
 ) -> tuple[VisualBudget, list[Question]]:
     """A budget and the questions to train on at it.
 
@@ -77,7 +77,7 @@ def together(
     of task types is drawn, and of it the questions that the policy gives the same budget.
     """
     decided = budgets(clip, questions, by_task=True)
-    group = str(rng.choice([name for _, name in draws], p=[share for share, _ in draws]))
+    group = str(rng.choice([name for _, name in DRAWS], p=[share for share, _ in DRAWS]))
     wanted = [i for i, q in enumerate(questions) if policy().tasks[q.task] == group]
     kinds = [(decided[i].num_frames, decided[i].pool_stride) for i in wanted]
     most = max(sorted(set(kinds)), key=kinds.count)
@@ -90,3 +90,10 @@ def together(
             chosen.append(i)
     budget = decided[chosen[0]] if by_task else fixed().budget(None, clip.duration_s)
     return budget, [questions[i] for i in chosen]
+
+
+def in_a_picture(clip: Clip, questions: Sequence[Question], rng: np.random.Generator) -> tuple[int, list[Question]]:
+    """A tick, and the questions that its frame alone answers: what never changes, or what stands there at the end."""
+    if rng.random() < REASONS_SHARE:
+        return clip.num_ticks - 1, [q for q in questions if q.task is TaskType.REASONING]
+    return int(rng.integers(clip.num_ticks)), [q for q in questions if policy().tasks[q.task] == "resolution"]

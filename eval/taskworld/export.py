@@ -12,14 +12,15 @@ import torch
 
 from tam_plugin.config import TamConfig, load_yaml
 from tam_plugin.errors import InputError
-from tam_plugin.eval.taskworld.arms import TRAINED
+from tam_plugin.eval.taskworld.arms import TRAINED, Arm
 from tam_plugin.eval.taskworld.budgets import POLICY_FILE
+from tam_plugin.eval.taskworld.experiment import stage3_name
 from tam_plugin.eval.taskworld.model import dense_model, tokenizer
 from tam_plugin.eval.taskworld.render import write_file
 from tam_plugin.eval.taskworld.world import draw_clip
 
 
-def export(weights: Path, arm_name: str, seed: int, out: Path) -> None:
+def export(weights: Path, arm: Arm, seed: int, out: Path) -> None:
     """Write a stage-3 state as a TAM OneVision checkpoint with the world's policy inside.
 
     Raises:
@@ -34,7 +35,6 @@ def export(weights: Path, arm_name: str, seed: int, out: Path) -> None:
         raise InputError(
             f"{str(weights)!r} stands at step {state['step']} of {state['stage']['steps']}: finish the run"
         )
-    arm = next(arm for arm in TRAINED if arm.name == arm_name)
     policy = load_yaml(POLICY_FILE, what="TaskWorld's policy")
     tam = TamConfig.from_dict({**arm.tam, "instruction": {"time": False}, "policy": policy})
     model = upgrade_dense(dense_model(seed), tam)
@@ -48,11 +48,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, type=Path, help="folder of the experiment")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arm", default="both", choices=[arm.name for arm in TRAINED])
+    parser.add_argument("--arm", default="both", choices=[arm.name for arm in TRAINED if arm.ends == 3])
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--clips", type=int, nargs="*", default=[], help="seeds of test clips to write beside it")
     args = parser.parse_args()
-    export(args.run / f"seed{args.seed}" / f"{args.arm}.stage3.pt", args.arm, args.seed, args.out)
+    arm = next(arm for arm in TRAINED if arm.name == args.arm)
+    export(args.run / f"seed{args.seed}" / f"{stage3_name(arm)}.pt", arm, args.seed, args.out)
     for seed in args.clips:
         write_file(draw_clip(seed), args.out / f"clip{seed}.mp4")
 

@@ -12,11 +12,10 @@ from tam_plugin.eval.taskworld.batches import Sample, encode, sample
 from tam_plugin.eval.taskworld.budgets import budgets
 from tam_plugin.eval.taskworld.model import tokenizer
 from tam_plugin.eval.taskworld.questions import Question, ask
-from tam_plugin.eval.taskworld.statements import SUBJECTS
 from tam_plugin.eval.taskworld.world import draw_clip
 
-Form = Callable[[Question, str], tuple[list[int], int]]
-"""Token ids of a question, or of what stands for it, with an option; where the option begins."""
+Form = Callable[[Question, str], tuple[list[int], int, int]]
+"""Token ids of a question with an option; where what the model has to say begins, and where the option does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,8 @@ class Scored:
         decided: index of the task type that the Inductor named; 0 under the baseline.
         num_frames: frames seen.
         pool_stride: at which stride.
-        right: whether the answer was likeliest.
+        understood: whether the model would say what the question is about before it answers.
+        right: whether it would, and the answer was the likeliest option.
         visual_tokens: tokens of the video.
     """
 
@@ -42,6 +42,7 @@ class Scored:
     decided: int
     num_frames: int
     pool_stride: int
+    understood: bool
     right: bool
     visual_tokens: int
 
@@ -83,7 +84,7 @@ def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool, form: For
         seen = sample(clip, given[members[0]], asked, rng)
         if blind:
             seen = Sample(torch.zeros_like(seen.frames), seen.stride, asked)
-        for i, question, choice in zip(members, asked, likeliest(model, seen, form), strict=True):
+        for i, question, (understood, choice) in zip(members, asked, likeliest(model, seen, form), strict=True):
             yield Scored(
                 seed=seed,
                 duration_s=clip.duration_s,
@@ -92,31 +93,36 @@ def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool, form: For
                 decided=given[i].task.index if given[i].task else 0,
                 num_frames=len(seen.frames),
                 pool_stride=seen.stride,
-                right=question.options[choice] == question.answer,
+                understood=understood,
+                right=understood and question.options[choice] == question.answer,
                 visual_tokens=model.config.video_tokens(len(seen.frames), seen.stride),
             )
 
 
-def _row(question: Question, option: str) -> tuple[list[int], int]:
-    """Question and option behind the video; where the option begins."""
+def _row(question: Question, option: str) -> tuple[list[int], int, int]:
+    """Question and answer behind the video."""
     asked = encode(question.text) + encode("<|im_end|><|im_start|>assistant\n")
-    return asked + encode(option) + encode("<|im_end|>"), len(asked)
+    said = asked + encode(f" {question.subject}")
+    return said + encode(f" {option}") + encode("<|im_end|>"), len(asked), len(said)
 
 
-def _statement(question: Question, option: str) -> tuple[list[int], int]:
-    """A statement that the option completes."""
-    said = encode("<|im_end|><|im_start|>assistant\n") + encode(SUBJECTS[question.kind].format(**question.slots))
-    return said + encode(" " + option), len(said)
+def _statement(question: Question, option: str) -> tuple[list[int], int, int]:
+    """A statement that the option completes; the model does not have to find its subject."""
+    said = encode("<|im_end|><|im_start|>assistant\n") + encode(f" {question.subject}")
+    return said + encode(f" {option}"), len(said), len(said)
 
 
 @torch.inference_mode()
-def likeliest(model, seen: Sample, form: Form = _row) -> list[int]:
-    """The option of each question with the greatest log-likelihood; the video is read once for all of them."""
+def likeliest(model, seen: Sample, form: Form = _row) -> list[tuple[bool, int]]:
+    """Whether each question's subject is what the model says first, and the option of greatest log-likelihood behind it.
+
+    The video is read once for all of them.
+    """
     config, device = model.config, next(model.parameters()).device
     visual = [config.video_token_id] * config.video_tokens(len(seen.frames), seen.stride)
     prefix = encode("<|im_start|>user ") + visual + encode("\n")
     rows = [form(q, option) for q in seen.questions for option in q.options]
-    longest = max(len(ids) for ids, _ in rows)
+    longest = max(len(ids) for ids, _, _ in rows)
     first = model(
         input_ids=torch.tensor([prefix], device=device),
         attention_mask=torch.ones(1, len(prefix), dtype=torch.long, device=device),
@@ -128,15 +134,21 @@ def likeliest(model, seen: Sample, form: Form = _row) -> list[int]:
     )
     cache = first.past_key_values
     cache.batch_repeat_interleave(len(rows))
-    ids = torch.tensor([row + [tokenizer().pad_token_id] * (longest - len(row)) for row, _ in rows], device=device)
-    mask = torch.tensor([[1] * (len(prefix) + len(row)) + [0] * (longest - len(row)) for row, _ in rows], device=device)
+    ids = torch.tensor([row + [tokenizer().pad_token_id] * (longest - len(row)) for row, _, _ in rows], device=device)
+    mask = torch.tensor(
+        [[1] * (len(prefix) + len(row)) + [0] * (longest - len(row)) for row, _, _ in rows], device=device
+    )
     logits = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True).logits
     chosen = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]  # [rows, L-1]
     place = torch.arange(1, longest, device=device)
-    starts = torch.tensor([start for _, start in rows], device=device)[:, None]
-    ends = torch.tensor([len(row) for row, _ in rows], device=device)[:, None]
-    scores = torch.where((place >= starts) & (place < ends), chosen, 0.0).sum(1)
-    return scores.view(len(seen.questions), -1).argmax(1).tolist()
+    begins, starts, ends = (
+        torch.tensor(at, device=device)[:, None]
+        for at in ([b for _, b, _ in rows], [s for _, _, s in rows], [len(row) for row, _, _ in rows])
+    )
+    scores = torch.where((place >= starts) & (place < ends), chosen, 0.0).sum(1).view(len(seen.questions), -1)
+    said = (logits[:, :-1].argmax(-1) == ids[:, 1:]) | (place < begins) | (place >= starts)
+    understood = said.all(1).view(scores.shape)[:, 0]  # the subject is the same before every option
+    return list(zip(understood.tolist(), scores.argmax(1).tolist(), strict=True))
 
 
 def by_task_type(rows: Sequence[Scored]) -> dict[int, float]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tam_plugin.eval.taskworld.questions import BALL, CORNERS, DOOR, FLAG, NUMBERS, ORDINALS, REASONS, phrases
+from tam_plugin.eval.taskworld.questions import BALL, CORNERS, DOOR, FLAG, NUMBERS, ORDINALS, phrases
 from tam_plugin.eval.taskworld.render import SIZE
-from tam_plugin.eval.taskworld.sprites import COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, SHAPES, TILE, WEATHERS
+from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, SHAPES, TILE, WEATHERS
 from tam_plugin.eval.taskworld.world import PLACES
 from tam_plugin.patches.onevision.demo import SPECIAL_TOKENS, demo_config
 
@@ -46,8 +46,10 @@ def corpus() -> list[str]:
         for wording in entry["train"]:
             name = next((name for name in slots if f"{{{name}}}" in wording), None)
             lines += [wording.format(**{name: value}) for value in slots[name]] if name else [wording]
+    for entry in phrases().values():
+        lines.append(" " + entry["subject"].partition(" {")[0])
     answers = (*COLOR_NAMES, *NUMBERS, *DOOR, *FLAG, *BALL, *FEELINGS, *CORNERS, *SCENE_NAMES)
-    answers += (*WEATHERS, *REASONS.values(), *DIGITS)
+    answers += (*WEATHERS, *CAUSES, *DIGITS)
     return lines + [line for answer in answers for line in (answer, " " + answer)] * 10
 
 

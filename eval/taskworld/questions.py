@@ -21,7 +21,6 @@ DOOR = ("stays closed", "closes", "opens", "stays open")
 FLAG = ("stays down", "comes down", "goes up", "stays up")
 BALL = ("rolls left", "rolls right", "stays still", "vanishes")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
-REASONS = {cause: f"a {cause} is in the way" for cause in CAUSES}
 ORDINALS = ("first", "second", "third", "fourth")
 NUMBERS = ("1", "2", "3", "4")
 
@@ -33,7 +32,8 @@ class Question:
     Attributes:
         kind: a name in ``phrases.yaml``.
         task: the task type that it was made as; what the Inductor says may differ.
-        slots: what the wording's braces stand for.
+        subject: what the answer is about, in the fewest words; the model says it before the answer, so that the word
+            to look for stands right before what is to be said of it.
         text: the user's words.
         options: four answers, the right one among them, shuffled.
         answer: the right one.
@@ -41,10 +41,15 @@ class Question:
 
     kind: str
     task: TaskType
-    slots: dict[str, str]
+    subject: str
     text: str
     options: tuple[str, ...]
     answer: str
+
+    @property
+    def statement(self) -> str:
+        """What the model is to say: `` color circle red``."""
+        return f" {self.subject} {self.answer}"
 
 
 def with_options(question: Question) -> Question:
@@ -54,7 +59,7 @@ def with_options(question: Question) -> Question:
 
 @functools.cache
 def phrases() -> dict[str, dict]:
-    """``phrases.yaml``: task and wordings by kind."""
+    """``phrases.yaml``: task, subject and wordings by kind."""
     return load_yaml(Path(__file__).with_name("phrases.yaml"), what="TaskWorld's phrases")
 
 
@@ -67,9 +72,15 @@ def ask(clip: Clip, rng: np.random.Generator, split: str = "train") -> list[Ques
         wrong = [others[i] for i in rng.permutation(len(others))[:3]]
         options = [answer, *wrong]
         options = tuple(options[i] for i in rng.permutation(4))
-        text = wording.format(**slots)
         found.append(
-            Question(kind=kind, task=TaskType(entry["task"]), slots=slots, text=text, options=options, answer=answer)
+            Question(
+                kind=kind,
+                task=TaskType(entry["task"]),
+                subject=entry["subject"].format(**slots),
+                text=wording.format(**slots),
+                options=options,
+                answer=answer,
+            )
         )
     return [found[i] for i in rng.permutation(len(found))]
 
@@ -102,7 +113,7 @@ def _facts(clip: Clip, rng: np.random.Generator) -> Iterator[tuple[str, dict[str
     for name, answers in (("scene", SCENE_NAMES), ("weather", WEATHERS)):
         yield closed(f"main {name}", f[name], answers)
     for mover in ("car", "robot"):
-        yield closed(f"{mover} stop", REASONS[f[mover]], REASONS.values())
+        yield closed(f"{mover} stop", f[mover], CAUSES)
     for nth, digit in zip(ORDINALS, f["digits"], strict=True):
         yield closed("digit", digit, DIGITS, nth=nth)
 

@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from tam_plugin.budget import VisualBudget
 from tam_plugin.errors import InputError
-from tam_plugin.eval.taskworld.batches import collate, sample, turns
-from tam_plugin.eval.taskworld.budgets import DRAWS, PICTURE_DRAWS, together
+from tam_plugin.eval.taskworld.batches import Sample, collate, picture, sample, turns
+from tam_plugin.eval.taskworld.budgets import in_a_picture, together
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
-from tam_plugin.eval.taskworld.world import GRID, draw_clip
+from tam_plugin.eval.taskworld.world import draw_clip
 from tam_plugin.inductor.data.records import replaced_file
 
 FORMS = {"questions": turns, "statements": stated, "pictures": stated, "picture questions": turns}
-OPTIONS_SHOWN = 0.3
-"""Share of questions that training shows with their options; the others are answered freely."""
+OPTIONS_SHOWN = 0.15
+"""Share of steps of questions that show them with their options; the others are answered freely."""
+MOST_TURNS, MOST_TURNS_WITH_OPTIONS = 6, 3
+"""Questions about a clip, at most: rows of nearly one length leave little padding."""
 LOG_EVERY = 10
 SAVE_EVERY = 100
 FIRST_SEED = 10**6
@@ -42,7 +43,10 @@ class Stage:
         form: ``questions``; ``statements``; ``pictures`` and ``picture questions``, statements and questions about one
             frame at stride 1, for a model that cannot look up anything yet.
         tower: whether the vision tower trains.
+        projector: whether the projectors train.
+        language_model: whether the language model trains.
         first_clip: which clips it sees: ``steps * clips_per_step`` from this one on.
+        share: of those clips that it sees, the first ones, again and again.
         clips_per_step: videos of a step, each with several questions.
         learning_rate: at its peak; falls linearly to a tenth after a short warm-up.
         tower_rate: the vision tower's.
@@ -52,9 +56,12 @@ class Stage:
     name: str
     steps: int
     by_task: bool | None
-    tower: bool
+    tower: bool = False
+    projector: bool = True
+    language_model: bool = True
     form: str = "questions"
     first_clip: int = 0
+    share: float = 1.0
     clips_per_step: int = 8
     learning_rate: float = 1e-3
     tower_rate: float = 2e-4
@@ -77,7 +84,7 @@ def train(
     """
     file, log = Path(folder) / f"{stage.name}.pt", Path(folder) / f"{stage.name}.jsonl"
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(stage.tower or "vision_tower" not in name)
+        parameter.requires_grad_(_trains(stage, name))
     optimizer = _optimizer(model, stage)
     start = _resumed(model, optimizer, stage, file)
     lines = log.read_text().splitlines()[: start // LOG_EVERY] if start else []
@@ -101,19 +108,8 @@ def train(
 
 
 def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> dict[str, float]:
-    samples = []
-    for i in range(stage.clips_per_step):
-        seed = FIRST_SEED + stage.first_clip + step * stage.clips_per_step + i
-        clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
-        by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
-        pictures = stage.form.startswith("picture")
-        groups = PICTURE_DRAWS if pictures else DRAWS
-        budget, questions = together(clip, ask(clip, rng), rng, by_task=by_task, draws=groups)
-        if pictures:
-            budget = VisualBudget.of(1, 1, task=budget.task, grid=GRID)
-        if FORMS[stage.form] is turns:
-            questions = [with_options(q) if rng.random() < OPTIONS_SHOWN else q for q in questions]
-        samples.append(sample(clip, budget, questions, rng))
+    first = step * stage.clips_per_step
+    samples = [_sample(stage, first, first + i) for i in range(stage.clips_per_step)]
     device = next(model.parameters()).device
     batch = collate(samples, model.config, FORMS[stage.form])
     output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
@@ -126,6 +122,30 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
     if not math.isfinite(found["lm_loss"]):
         raise InputError(f"stage {stage.name}: the loss is {found['lm_loss']} at step {step + 1}; lower its rate")
     return found
+
+
+def _trains(stage: Stage, name: str) -> bool:
+    if "vision_tower" in name:
+        return stage.tower
+    return stage.projector if "multi_modal_projector" in name else stage.language_model
+
+
+def _sample(stage: Stage, first: int, index: int) -> Sample:
+    """A clip of a stage and its questions; ``first``: index of the first clip of its step."""
+    start, clips = FIRST_SEED + stage.first_clip, max(1, round(stage.share * stage.steps * stage.clips_per_step))
+    seed = start + index % clips
+    clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
+    by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
+    tick, budget, questions = 0, None, ask(clip, rng)
+    if stage.form.startswith("picture"):
+        tick, questions = in_a_picture(clip, questions, rng)
+    else:
+        budget, questions = together(clip, questions, rng, by_task=by_task)
+    if FORMS[stage.form] is turns:
+        shown = np.random.default_rng(start + first).random() < OPTIONS_SHOWN
+        questions = [with_options(q) if shown else q for q in questions]
+        questions = questions[: MOST_TURNS_WITH_OPTIONS if shown else MOST_TURNS]
+    return sample(clip, budget, questions, rng) if budget else picture(clip, tick, questions, rng)
 
 
 def _optimizer(model: torch.nn.Module, stage: Stage) -> torch.optim.Optimizer:

@@ -161,8 +161,8 @@ def _doors(clip: Clip, rng: np.random.Generator, door: tuple[int, int], flag: tu
 def _ball(clip: Clip, rng: np.random.Generator) -> None:
     """A ball that rolls left, rolls right, stays, or vanishes half way."""
     does, ticks = int(rng.integers(0, 4)), np.arange(clip.num_ticks)
-    length = int(rng.integers(3, 6))
-    start = int(rng.integers(length, GRID - length))
+    length = int(rng.integers(GRID // 2, 9))
+    start = int(rng.integers({0: length}.get(does, 0), {1: GRID - length}.get(does, GRID)))
     step = np.round(ticks * length / max(1, clip.num_ticks - 1)).astype(int)
     columns = start + {0: -step, 1: step}.get(does, 0 * step)
     if does == 3:
