@@ -17,8 +17,10 @@ from tam_plugin.taxonomy import TaskDistribution, TaskType
 POLICY_FILE = Path(__file__).with_name("policy.yaml")
 FIXED = (8, 2)
 """Frames and stride of the baseline, as costly as every budget of the policy."""
-DRAWS = ((0.35, "resolution"), (0.35, "balanced"), (0.3, "frames"))
+DRAWS = {"resolution": 0.35, "balanced": 0.35, "frames": 0.3}
 """How often training asks about each of the policy's groups of task types."""
+VIDEO_DRAWS = {"resolution": 0.15, "balanced": 0.45, "frames": 0.4}
+"""The same, for a lesson of what single frames did not teach."""
 REASONS_SHARE = 0.3
 """How often a single frame is asked about reasons, the others about what wants resolution."""
 MOST_OF_A_TASK = 6
@@ -70,6 +72,7 @@ def together(
     rng: np.random.Generator,
     *,
     by_task: bool,
+    draws: dict[str, float] = DRAWS,
 ) -> tuple[VisualBudget, list[Question]]:
     """A budget and the questions to train on at it.
 
@@ -77,7 +80,7 @@ def together(
     of task types is drawn, and of it the questions that the policy gives the same budget.
     """
     decided = budgets(clip, questions, by_task=True)
-    group = str(rng.choice([name for _, name in DRAWS], p=[share for share, _ in DRAWS]))
+    group = str(rng.choice(list(draws), p=list(draws.values())))
     wanted = [i for i, q in enumerate(questions) if policy().tasks[q.task] == group]
     kinds = [(decided[i].num_frames, decided[i].pool_stride) for i in wanted]
     most = max(sorted(set(kinds)), key=kinds.count)

@@ -23,14 +23,15 @@ class Setting:
         pretraining_steps: of the encoder, then of the projector's first lesson.
         picture_steps: of the language model's first lesson, about single frames: statements, then questions; the tower
             is frozen.
-        statement_steps: of its second, statements about videos, half of them at the baseline's budget.
+        statement_steps: of its second and third, statements about videos, half of them at the baseline's budget; the
+            third mostly of what needs several frames.
         stage2_steps: of each arm with its budgets, a dense tower and one projector.
         stage3_steps: of each arm with its mixtures, all of it training.
     """
 
     pretraining_steps: tuple[int, int]
     picture_steps: tuple[int, int]
-    statement_steps: int
+    statement_steps: tuple[int, int]
     stage2_steps: int
     stage3_steps: int
 
@@ -39,18 +40,20 @@ SETTINGS = {
     "cpu": Setting(
         pretraining_steps=(400, 300),
         picture_steps=(800, 400),
-        statement_steps=2000,
+        statement_steps=(2000, 1500),
         stage2_steps=1200,
         stage3_steps=400,
     ),
     "gpu": Setting(
         pretraining_steps=(600, 300),
         picture_steps=(2000, 1000),
-        statement_steps=4000,
+        statement_steps=(4000, 2000),
         stage2_steps=3000,
         stage3_steps=3000,
     ),
-    "smoke": Setting(pretraining_steps=(2, 2), picture_steps=(2, 2), statement_steps=2, stage2_steps=2, stage3_steps=2),
+    "smoke": Setting(
+        pretraining_steps=(2, 2), picture_steps=(2, 2), statement_steps=(2, 2), stage2_steps=2, stage3_steps=2
+    ),
 }
 
 
@@ -79,13 +82,15 @@ class Experiment:
             lesson = {"by_task": True, "form": form, "clips_per_step": 16, "learning_rate": 2e-3, "first": first}
             train(model, self._stage(form.replace(" ", "_"), steps, **lesson), self.folder)
             first += steps * 16
-        lesson = {"by_task": None, "form": "statements", "first": first}
-        train(model, self._stage("statements", self.setting.statement_steps, **lesson), self.folder)
+        for form, steps in zip(("statements", "video statements"), self.setting.statement_steps, strict=True):
+            stage = self._stage(form.replace(" ", "_"), steps, by_task=None, form=form, first=first)
+            train(model, stage, self.folder)
+            first += steps * 8
         return model
 
     def arm(self, arm: Arm) -> torch.nn.Module:
         """The stages of an arm that trains, as far as it goes."""
-        model, first = self.start(), sum(self.setting.picture_steps) * 16 + self.setting.statement_steps * 8
+        model, first = self.start(), sum(self.setting.picture_steps) * 16 + sum(self.setting.statement_steps) * 8
         if arm.ends < 2:
             return model
         settings: dict[str, Any] = {"by_task": arm.by_task, "share": arm.data}

@@ -114,7 +114,7 @@ def _statement(question: Question, option: str) -> tuple[list[int], int, int]:
 
 @torch.inference_mode()
 def likeliest(model, seen: Sample, form: Form = _row) -> list[tuple[bool, int]]:
-    """Whether each question's subject is what the model says first, and the option of greatest log-likelihood behind it.
+    """Whether each question's subject is what the model says first, and the likeliest option behind it.
 
     The video is read once for all of them.
     """

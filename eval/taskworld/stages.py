@@ -15,13 +15,19 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.taskworld.batches import Sample, collate, picture, sample, turns
-from tam_plugin.eval.taskworld.budgets import in_a_picture, together
+from tam_plugin.eval.taskworld.budgets import DRAWS, VIDEO_DRAWS, in_a_picture, together
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
 from tam_plugin.eval.taskworld.world import draw_clip
 from tam_plugin.inductor.data.records import replaced_file
 
-FORMS = {"questions": turns, "statements": stated, "pictures": stated, "picture questions": turns}
+FORMS = {
+    "questions": turns,
+    "statements": stated,
+    "video statements": stated,
+    "pictures": stated,
+    "picture questions": turns,
+}
 OPTIONS_SHOWN = 0.15
 """Share of steps of questions that show them with their options; the others are answered freely."""
 MOST_TURNS, MOST_TURNS_WITH_OPTIONS = 6, 3
@@ -40,8 +46,9 @@ class Stage:
         name: names its files.
         steps: optimizer steps.
         by_task: whether frames and stride follow the question; None: a coin decides for each clip.
-        form: ``questions``; ``statements``; ``pictures`` and ``picture questions``, statements and questions about one
-            frame at stride 1, for a model that cannot look up anything yet.
+        form: ``questions``; ``statements``; ``video statements``, mostly of what needs several frames; ``pictures`` and
+            ``picture questions``, statements and questions about one frame at stride 1, for a model that cannot look up
+            anything yet.
         tower: whether the vision tower trains.
         projector: whether the projectors train.
         language_model: whether the language model trains.
@@ -140,7 +147,8 @@ def _sample(stage: Stage, first: int, index: int) -> Sample:
     if stage.form.startswith("picture"):
         tick, questions = in_a_picture(clip, questions, rng)
     else:
-        budget, questions = together(clip, questions, rng, by_task=by_task)
+        draws = VIDEO_DRAWS if stage.form == "video statements" else DRAWS
+        budget, questions = together(clip, questions, rng, by_task=by_task, draws=draws)
     if FORMS[stage.form] is turns:
         shown = np.random.default_rng(start + first).random() < OPTIONS_SHOWN
         questions = [with_options(q) if shown else q for q in questions]
