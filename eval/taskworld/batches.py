@@ -43,9 +43,9 @@ def sample(
     return Sample(encoder_input(drawn, rng), budget.pool_stride, questions)
 
 
-def picture(clip: Clip, tick: int, questions: Sequence[Question], rng: np.random.Generator) -> Sample:
-    """Draw one frame of a clip, to be seen in full, with noise on it."""
-    return Sample(encoder_input(draw(clip, np.array([tick])), rng), 1, questions)
+def pictures(clip: Clip, ticks: Sequence[int], questions: Sequence[Question], rng: np.random.Generator) -> Sample:
+    """Draw some frames of a clip, to be seen in full, with noise on them."""
+    return Sample(encoder_input(draw(clip, np.array(ticks)), rng), 1, questions)
 
 
 def encode(text: str) -> list[int]:

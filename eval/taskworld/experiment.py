@@ -21,7 +21,7 @@ class Setting:
 
     Attributes:
         pretraining_steps: of the encoder, then of the projector's first lesson.
-        picture_steps: of the language model's first lesson, about single frames: statements, then questions; the tower
+        picture_steps: of the language model's first lesson, about one or two frames: statements, then questions; the tower
             is frozen.
         statement_steps: of its second and third, statements about videos, half of them at the baseline's budget; the
             third mostly of what needs several frames.
@@ -39,9 +39,9 @@ class Setting:
 SETTINGS = {
     "cpu": Setting(
         pretraining_steps=(400, 300),
-        picture_steps=(800, 400),
-        statement_steps=(2000, 1500),
-        stage2_steps=1200,
+        picture_steps=(1400, 500),
+        statement_steps=(800, 1600),
+        stage2_steps=1000,
         stage3_steps=400,
     ),
     "gpu": Setting(
