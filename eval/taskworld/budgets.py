@@ -21,9 +21,10 @@ DRAWS = {"resolution": 0.35, "balanced": 0.35, "frames": 0.3}
 """How often training asks about each of the policy's groups of task types."""
 VIDEO_DRAWS = {"resolution": 0.15, "balanced": 0.45, "frames": 0.4}
 """The same, for a lesson of what single frames did not teach."""
-PICTURE_DRAWS = {"stills": 0.5, "reasons": 0.15, "changes": 0.35}
-"""How often a lesson of pictures shows one frame and what never changes, the last frame and why things stopped, or the
-first and the last frame and what changed."""
+REASONS_SHARE = 0.3
+"""How often a single frame is asked about reasons, the others about what wants resolution."""
+CHANGES_SHARE = 0.4
+"""How often a review shows the first and the last frame and asks what changed, the others about a single frame."""
 MOST_OF_A_TASK = 6
 """Questions of one task type that training asks about one clip, at most."""
 
@@ -96,13 +97,17 @@ def together(
     return budget, [questions[i] for i in chosen]
 
 
-def in_pictures(
-    clip: Clip, questions: Sequence[Question], sort: str, rng: np.random.Generator
+def in_a_picture(clip: Clip, questions: Sequence[Question], rng: np.random.Generator) -> tuple[int, list[Question]]:
+    """A tick, and the questions that its frame alone answers: what never changes, or what stands there at the end."""
+    if rng.random() < REASONS_SHARE:
+        return clip.num_ticks - 1, [q for q in questions if q.task is TaskType.REASONING]
+    return int(rng.integers(clip.num_ticks)), [q for q in questions if policy().tasks[q.task] == "resolution"]
+
+
+def in_review(
+    clip: Clip, questions: Sequence[Question], rng: np.random.Generator, *, changes: bool
 ) -> tuple[list[int], list[Question]]:
-    """Ticks of one or two frames, and the questions that they alone answer; ``sort``: of :data:`PICTURE_DRAWS`."""
-    last = clip.num_ticks - 1
-    if sort == "reasons":
-        return [last], [q for q in questions if q.task is TaskType.REASONING]
-    if sort == "changes":
-        return [0, last], [q for q in questions if q.task is TaskType.ACTION]
+    """Ticks of one or two frames, and the questions that they answer: what never changes, or what changed."""
+    if changes:
+        return [0, clip.num_ticks - 1], [q for q in questions if q.task is TaskType.ACTION_RECOGNITION]
     return [int(rng.integers(clip.num_ticks))], [q for q in questions if policy().tasks[q.task] == "resolution"]

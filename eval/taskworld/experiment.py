@@ -21,10 +21,11 @@ class Setting:
 
     Attributes:
         pretraining_steps: of the encoder, then of the projector's first lesson.
-        picture_steps: of the language model's first lesson, about one or two frames: statements, then questions; the tower
+        picture_steps: of the language model's first lesson, about single frames: statements, then questions; the tower
             is frozen.
         statement_steps: of its second and third, statements about videos, half of them at the baseline's budget; the
             third mostly of what needs several frames.
+        review_steps: of its last, questions about one or two frames.
         stage2_steps: of each arm with its budgets, a dense tower and one projector.
         stage3_steps: of each arm with its mixtures, all of it training.
     """
@@ -32,6 +33,7 @@ class Setting:
     pretraining_steps: tuple[int, int]
     picture_steps: tuple[int, int]
     statement_steps: tuple[int, int]
+    review_steps: int
     stage2_steps: int
     stage3_steps: int
 
@@ -39,20 +41,27 @@ class Setting:
 SETTINGS = {
     "cpu": Setting(
         pretraining_steps=(400, 300),
-        picture_steps=(1400, 500),
-        statement_steps=(800, 1600),
-        stage2_steps=1000,
-        stage3_steps=400,
+        picture_steps=(800, 400),
+        statement_steps=(2000, 1500),
+        review_steps=1000,
+        stage2_steps=600,
+        stage3_steps=700,
     ),
     "gpu": Setting(
         pretraining_steps=(600, 300),
         picture_steps=(2000, 1000),
         statement_steps=(4000, 2000),
+        review_steps=2000,
         stage2_steps=3000,
         stage3_steps=3000,
     ),
     "smoke": Setting(
-        pretraining_steps=(2, 2), picture_steps=(2, 2), statement_steps=(2, 2), stage2_steps=2, stage3_steps=2
+        pretraining_steps=(2, 2),
+        picture_steps=(2, 2),
+        statement_steps=(2, 2),
+        review_steps=2,
+        stage2_steps=2,
+        stage3_steps=2,
     ),
 }
 
@@ -86,11 +95,13 @@ class Experiment:
             stage = self._stage(form.replace(" ", "_"), steps, by_task=None, form=form, first=first)
             train(model, stage, self.folder)
             first += steps * 8
+        lesson = {"by_task": True, "form": "review", "clips_per_step": 16, "first": first}
+        train(model, self._stage("review", self.setting.review_steps, **lesson), self.folder)
         return model
 
     def arm(self, arm: Arm) -> torch.nn.Module:
         """The stages of an arm that trains, as far as it goes."""
-        model, first = self.start(), sum(self.setting.picture_steps) * 16 + sum(self.setting.statement_steps) * 8
+        model, first = self.start(), self._clips_of_start()
         if arm.ends < 2:
             return model
         settings: dict[str, Any] = {"by_task": arm.by_task, "share": arm.data}
@@ -101,9 +112,15 @@ class Experiment:
             return model
         model = upcycled(model, arm.tam, self.seed).to(self.device)
         first += self.setting.stage2_steps * 8
-        stage = self._stage(stage3_name(arm), self.setting.stage3_steps, first=first, tower=True, **settings)
+        stage = self._stage(
+            stage3_name(arm), self.setting.stage3_steps, first=first, tower=True, tower_rate=1e-3, **settings
+        )
         train(model, stage, self.folder)
         return model
+
+    def _clips_of_start(self) -> int:
+        s = self.setting
+        return (sum(s.picture_steps) + s.review_steps) * 16 + sum(s.statement_steps) * 8
 
     def _stage(self, name: str, steps: int, *, first: int = 0, **settings: Any) -> Stage:
         return Stage(name=name, steps=steps, first_clip=self._first + first, seed=self.seed, **settings)

@@ -15,7 +15,7 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.taskworld.batches import Sample, collate, pictures, sample, turns
-from tam_plugin.eval.taskworld.budgets import DRAWS, PICTURE_DRAWS, VIDEO_DRAWS, in_pictures, together
+from tam_plugin.eval.taskworld.budgets import CHANGES_SHARE, DRAWS, VIDEO_DRAWS, in_a_picture, in_review, together
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
 from tam_plugin.eval.taskworld.world import draw_clip
@@ -27,6 +27,7 @@ FORMS = {
     "video statements": stated,
     "pictures": stated,
     "picture questions": turns,
+    "review": turns,
 }
 OPTIONS_SHOWN = 0.15
 """Share of steps of questions that show them with their options; the others are answered freely."""
@@ -47,8 +48,8 @@ class Stage:
         steps: optimizer steps.
         by_task: whether frames and stride follow the question; None: a coin decides for each clip.
         form: ``questions``; ``statements``; ``video statements``, mostly of what needs several frames; ``pictures`` and
-            ``picture questions``, statements and questions about one or two frames at stride 1, for a model that cannot
-            look up anything yet.
+            ``picture questions``, statements and questions about one frame at stride 1, for a model that cannot look up
+            anything yet; ``review``, questions about one frame, or about the first and the last, at stride 1.
         tower: whether the vision tower trains.
         projector: whether the projectors train.
         language_model: whether the language model trains.
@@ -142,19 +143,22 @@ def _sample(stage: Stage, first: int, index: int) -> Sample:
     start, clips = FIRST_SEED + stage.first_clip, max(1, round(stage.share * stage.steps * stage.clips_per_step))
     seed = start + index % clips
     clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
-    same_in_step = np.random.default_rng(start + first)
+    of_step = np.random.default_rng(start + first)  # decides what the rows of a step have in common
+    shown = FORMS[stage.form] is turns and of_step.random() < OPTIONS_SHOWN
+    by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
     questions = ask(clip, rng)
-    if stage.form.startswith("picture"):
-        sort = str(same_in_step.choice(list(PICTURE_DRAWS), p=list(PICTURE_DRAWS.values())))
-        ticks, questions = in_pictures(clip, questions, sort, rng)
-        seen = pictures(clip, ticks, questions, rng)
-    else:
-        by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
+    if stage.form in ("questions", "statements", "video statements"):
         draws = VIDEO_DRAWS if stage.form == "video statements" else DRAWS
         budget, questions = together(clip, questions, rng, by_task=by_task, draws=draws)
         seen = sample(clip, budget, questions, rng)
+    else:
+        if stage.form == "review":
+            ticks, questions = in_review(clip, questions, rng, changes=of_step.random() < CHANGES_SHARE)
+        else:
+            tick, questions = in_a_picture(clip, questions, rng)
+            ticks = [tick]
+        seen = pictures(clip, ticks, questions, rng)
     if FORMS[stage.form] is turns:
-        shown = same_in_step.random() < OPTIONS_SHOWN
         questions = [with_options(q) if shown else q for q in questions]
         questions = questions[: MOST_TURNS_WITH_OPTIONS if shown else MOST_TURNS]
     return Sample(seen.frames, seen.stride, questions)

@@ -36,7 +36,9 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("form", ["pictures", "picture questions", "statements", "video statements", "questions"])
+@pytest.mark.parametrize(
+    "form", ["pictures", "picture questions", "statements", "video statements", "review", "questions"]
+)
 def test_a_killed_stage_goes_on_as_though_it_had_not_been(tmp_path, monkeypatch, form: str) -> None:
     monkeypatch.setattr(stages, "SAVE_EVERY", 2)
     monkeypatch.setattr(stages, "LOG_EVERY", 1)
