@@ -1,4 +1,4 @@
-"""Tables of the experiment from ``results.jsonl``: accuracy by task type and by length, with intervals.
+"""Tables of the experiment from ``results.jsonl``: accuracy by task type and by length, and changes beside the paper's.
 
 python -m tam_plugin.eval.taskworld.tables RESULTS.jsonl
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tam_plugin.eval.taskworld.arms import SWITCHED, TRAINED
 from tam_plugin.taxonomy import length_class
 
 LENGTHS = ("short", "medium", "long")
@@ -73,16 +74,63 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
+def beside_the_paper(lines: list[dict[str, Any]]) -> str:
+    """Markdown: each arm's relative change against its reference, its interval, the paper's, and whether signs agree.
+
+    A sign is told only where the interval leaves out zero.
+    """
+    runs: dict[str, dict[int, list[Row]]] = {}
+    for line in lines:
+        runs.setdefault(line["arm"], {})[line["seed"]] = line["rows"]
+    out = ["| Tab. | the paper's row | against | ours, % | the paper's, % | same sign |", "|---|---|---|---|---|---|"]
+    for arm in (*TRAINED, *SWITCHED):
+        seeds = sorted(set(runs.get(arm.name, {})) & set(runs.get(arm.against or "", {})))
+        if not seeds:
+            continue
+        change, half = relative_change([(runs[arm.against or ""][s], runs[arm.name][s]) for s in seeds])
+        paper = arm.paper_percent
+        same = "not told" if abs(change) <= half else "yes" if paper and change * paper > 0 else "no"
+        cells = [arm.table, f"{arm.row} ({arm.name})", str(arm.against), f"{change:+.1f} ± {half:.1f}"]
+        out.append(
+            "| " + " | ".join([*cells, "–" if paper is None else f"{paper:+.1f}", same if paper else "–"]) + " |"
+        )
+    return "\n".join(out) + "\n"
+
+
+def relative_change(pairs: list[tuple[list[Row], list[Row]]], seed: int = 0) -> tuple[float, float]:
+    """Mean relative change of accuracy in percent from a reference to an arm, and half its 95 % interval.
+
+    Both saw the same clips, which are drawn again together; with several seeds, so are the seeds.
+    """
+    rng = np.random.default_rng(seed)
+    clips = [[_by_clip(rows) for rows in pair] for pair in pairs]
+
+    def change(first: list[Row], second: list[Row]) -> float:
+        return 100 * (accuracy(second) / accuracy(first) - 1)
+
+    found = []
+    for _ in range(DRAWS):
+        changes = []
+        for i in rng.integers(0, len(clips), len(clips)):
+            names = list(clips[i][0])
+            drawn = [names[j] for j in rng.integers(0, len(names), len(names))]
+            changes.append(change(*([row for name in drawn for row in side[name]] for side in clips[i])))
+        found.append(np.mean(changes))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(np.mean([change(*pair) for pair in pairs])), float(high - low) / 2
+
+
 def _percent(runs: list[list[Row]]) -> str:
     return f"{100 * np.mean([accuracy(run) for run in runs]):.1f}"
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     args = parser.parse_args()
-    print(table([json.loads(line) for line in args.results.read_text().splitlines()]), end="")
+    lines = [json.loads(line) for line in args.results.read_text().splitlines()]
+    print(table(lines), beside_the_paper(lines), sep="\n", end="")
 
 
 if __name__ == "__main__":

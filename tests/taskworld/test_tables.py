@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tam_plugin.eval.taskworld.tables import accuracy, interval, table
+from tam_plugin.eval.taskworld.tables import accuracy, beside_the_paper, interval, relative_change, table
 
 
 def rows(rights: list[bool], *, task: int = 1, kind: str = "a", duration_s: float = 10.0) -> list[dict]:
@@ -36,3 +36,24 @@ def test_a_table_has_a_row_an_arm() -> None:
     text = table(lines).splitlines()
     assert len(text) == 3 and text[2].startswith("| x | 3e | 2 | 289 | 75.0 ± ")
     assert text[2].split("|")[6].strip() == "75.0" and "nan" in text[2]
+
+
+def test_a_change_is_relative_and_pairs_the_clips() -> None:
+    first, second = rows([True] * 60 + [False] * 40), rows([True] * 75 + [False] * 25)
+    change, half = relative_change([(first, second)])
+    assert change == pytest.approx(25.0) and 0 < half < 15
+    assert relative_change([(first, first)]) == (0.0, 0.0), "the same clips are drawn of both"
+    doubled, _ = relative_change([(first, second), (first, first)])
+    assert doubled == pytest.approx(12.5)
+
+
+def test_signs_are_told_only_where_the_interval_leaves_out_zero() -> None:
+    def line(arm: str, right: int) -> dict:
+        return {"arm": arm, "seed": 0, "rows": rows([True] * right + [False] * (100 - right))}
+
+    lines = [line("neither", 60), line("both", 90), line("moe", 75), line("dfr", 61), line("random experts", 40)]
+    text = {row.split("(")[-1].split(")")[0]: row for row in beside_the_paper(lines).splitlines()[2:]}
+    assert "| +12.1 | yes |" in text["both"]
+    assert "| -2.7 | no |" in text["moe"] and "| +2.8 | not told |" in text["dfr"]
+    assert "| 10 |" in text["random experts"] and "| both | -55.6 ±" in text["random experts"]
+    assert "random projector" not in text, "arms without results have no row"
