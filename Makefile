@@ -5,8 +5,8 @@ VENV         ?= .venv
 PIP_ARGS     ?=
 TRANSFORMERS ?=
 BIN          := $(VENV)/bin
-SAMPLE       := tam_plugin/assets/sample.mp4
-QUERY        ?= What word is written on the sign at the start?
+SAMPLE       := tam_plugin/assets/taskworld/clip45.mp4
+QUERY        ?= Which flash of the lamp comes last in the video?
 
 export HF_HUB_OFFLINE ?= 1
 
@@ -33,7 +33,7 @@ $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-demo: $(VENV)/.core  ## ask a question about the sample clip; writes demo/contact_sheet.png
+demo: $(VENV)/.core  ## ask a question about a drawn clip; writes demo/contact_sheet.png
 	@mkdir -p demo
 	$(BIN)/tam ask $(SAMPLE) --query "$(QUERY)" --contact-sheet demo/contact_sheet.png --max-new-tokens 16
 

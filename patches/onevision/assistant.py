@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+import tam_plugin
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
-from tam_plugin.config import TamConfig
 from tam_plugin.errors import InputError
 from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question
-from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded, load, pick_device
+from tam_plugin.patches.onevision.loading import Loaded, load
 from tam_plugin.taxonomy import TaskType
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 TEMPLATE_TOKENS = 64
 """More than the chat format takes around the words."""
 
+DEMO_FOLDER = Path(tam_plugin.__file__).with_name("assets") / "taskworld"
+"""The demonstration model that ships with the package."""
+
 DEMO_NOTICE = (
-    "no --model was given: this is a demonstration model with untrained random weights, so its answer means nothing; "
-    "pass --model with a LLaVA-OneVision or TAM checkpoint"
+    "no --model was given: this demonstration model knows only the drawn clips of TaskWorld, and this video is none of "
+    "them, so its answer means nothing; pass --model with a LLaVA-OneVision or TAM checkpoint"
 )
 
 
@@ -53,8 +57,8 @@ class VideoAssistant:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | None = None, **kwargs) -> VideoAssistant:
-        """Load a checkpoint (see :func:`load`); None makes the untrained demonstration model and says so."""
-        return cls(_demo(**kwargs) if name_or_path is None else load(name_or_path, **kwargs))
+        """Load a checkpoint (see :func:`load`); None takes the demonstration model that ships."""
+        return cls(load(str(DEMO_FOLDER) if name_or_path is None else name_or_path, **kwargs))
 
     @property
     def notice(self) -> str | None:
@@ -156,12 +160,3 @@ def _prompt_text(ids: list[int], tokenizer, video_token_id: int) -> str:
         words = f"[{len(tokens)} visual tokens]"
         parts.append(words if visual else tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
     return "".join(parts)
-
-
-def _demo(device: str = "auto") -> Loaded:
-    from tam_plugin.patches.onevision.demo import demo_dense_model
-    from tam_plugin.patches.onevision.upgrade import upgrade_dense
-
-    dense, tokenizer = demo_dense_model()
-    model = upgrade_dense(dense, TamConfig()).to(pick_device(device))
-    return Loaded(model, tokenizer, SIGLIP_MEAN, SIGLIP_STD, DEMO_NOTICE)

@@ -27,7 +27,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--model",
         metavar="PATH_OR_NAME",
-        help="a TAM or llava-hf LLaVA-OneVision checkpoint (default: a demonstration model with untrained weights)",
+        help="a TAM or llava-hf LLaVA-OneVision checkpoint (default: a demonstration model of drawn clips)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="length of the answer, at most")
@@ -62,14 +62,15 @@ def run(args: argparse.Namespace) -> int:
         answer = assistant.answer(
             video, question.query, decision.budget, options=args.options, max_new_tokens=args.max_new_tokens
         )
+    notice = assistant.notice if args.model is not None else _of_demonstration(video)
     # Nothing is written or said before the answer is there.
     if args.contact_sheet is not None:
         contact_sheet(video, args.contact_sheet)
     if args.report is not None:
-        write_case(_case(args, question.query, assistant, decision, video, answer, routing), args.report)
-    if assistant.notice:
-        print(f"tam: note: {assistant.notice}", file=sys.stderr)
-    values = {**common.report(decision, video), "answer": answer.text, "notice": assistant.notice}
+        write_case(_case(args, question.query, assistant, decision, video, answer, routing, notice), args.report)
+    if notice:
+        print(f"tam: note: {notice}", file=sys.stderr)
+    values = {**common.report(decision, video), "answer": answer.text, "notice": notice}
     if args.json:
         print(json.dumps(values))
         return 0
@@ -82,6 +83,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _of_demonstration(video: SampledVideo) -> str | None:
+    """What a user must know where no model was given: whether the video is of the world that the model knows."""
+    from tam_plugin.eval.taskworld.recognition import is_taskworld
+    from tam_plugin.patches.onevision.assistant import DEMO_NOTICE
+
+    return None if is_taskworld(video.frames) else DEMO_NOTICE
+
+
 def _case(
     args: argparse.Namespace,
     query: str,
@@ -90,6 +99,7 @@ def _case(
     video: SampledVideo,
     answer: Answer,
     routing: RoutingCollector,
+    notice: str | None,
 ) -> Case:
     """What the page of this question shows."""
     from tam_plugin.budget import BudgetPolicy
@@ -120,6 +130,6 @@ def _case(
         prompt_tokens=answer.prompt_tokens,
         answer=answer.text,
         model=args.model,
-        notice=assistant.notice,
+        notice=notice,
         untrained=assistant.notice is not None,
     )

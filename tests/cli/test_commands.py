@@ -84,12 +84,12 @@ def test_snapped_frames_keep_their_true_times(capsys, sample_clip):
     assert max(moved) <= interval / 2 + 0.05
 
 
-def test_ask_answers_and_says_that_the_demonstration_model_is_untrained(capsys, sample_clip):
+def test_ask_says_that_the_demonstration_model_knows_another_world(capsys, sample_clip):
     values, err = run_json(
         capsys, "ask", str(sample_clip), "--query", "What color is the sign?", "--max-new-tokens", "4"
     )
     assert list(values) == [*PLAN_KEYS, "answer", "notice"]
-    assert "untrained random weights" in values["notice"] and err.count("\n") == 1 and "untrained" in err
+    assert "knows only the drawn clips" in values["notice"] and err.count("\n") == 1 and "--model" in err
     # This host ends a video with one newline token.
     assert values["visual_tokens"] == values["num_frames"] * values["tokens_per_frame"] + 1
     assert isinstance(values["answer"], str)

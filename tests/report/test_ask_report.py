@@ -149,19 +149,15 @@ def test_the_page_loads_nothing(capsys, sample_clip, model, tmp_path):
     assert "http://" not in text and "https://" not in text and "url(" not in text
 
 
-def test_the_demonstration_model_says_that_it_is_untrained(capsys, sample_clip, tmp_path):
+def test_the_demonstration_model_says_that_it_knows_another_world(capsys, sample_clip, tmp_path):
     page = tmp_path / "case.html"
     page.write_text("old")
-    few = tmp_path / "few.yaml"
-    from tam_plugin.budget.policy import DEFAULT_POLICY
-
-    few.write_text(DEFAULT_POLICY.read_text().replace("max_frames: 120", "max_frames: 2"))
-    argv = ("--max-new-tokens", "2", "--policy", str(few), "--report", str(page))
+    argv = ("--max-new-tokens", "2", "--report", str(page))
     assert main(["ask", str(sample_clip), *QUERY, *argv]) == 0
     assert f"report      {page}" in capsys.readouterr().out
-    assert "route by chance" in page.read_text(encoding="utf-8")
-    assert "untrained random weights" in Page(page).texts["notice"] and len(Page(page).all("img", "src")) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["case.html", "few.yaml"]
+    assert "route by chance" not in page.read_text(encoding="utf-8")
+    assert "knows only the drawn clips" in Page(page).texts["notice"] and len(Page(page).all("img", "src")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["case.html"]
 
 
 @pytest.mark.parametrize(
