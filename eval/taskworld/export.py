@@ -6,6 +6,7 @@ python -m tam_plugin.eval.taskworld.export --run DIR --seed 0 --arm both --out F
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -41,6 +42,10 @@ def export(weights: Path, arm: Arm, seed: int, out: Path) -> None:
     model.load_state_dict(state["model"])
     model.eval().save_pretrained(out)
     tokenizer().save_pretrained(out)
+    settings = out / "tokenizer_config.json"
+    values = json.loads(settings.read_text())
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that 4.57 does not know
+    settings.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def main() -> None:
