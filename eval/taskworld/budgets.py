@@ -97,17 +97,23 @@ def together(
     return budget, [questions[i] for i in chosen]
 
 
-def in_a_picture(clip: Clip, questions: Sequence[Question], rng: np.random.Generator) -> tuple[int, list[Question]]:
-    """A tick, and the questions that its frame alone answers: what never changes, or what stands there at the end."""
+Shown = tuple[list[int], list[Question]]
+"""Ticks of one or two frames, and the questions that they alone answer."""
+
+
+def in_a_picture(clip: Clip, questions: Sequence[Question], rng: np.random.Generator) -> Shown:
+    """What never changes, at any tick, or what stands there at the end."""
     if rng.random() < REASONS_SHARE:
-        return clip.num_ticks - 1, [q for q in questions if q.task is TaskType.REASONING]
-    return int(rng.integers(clip.num_ticks)), [q for q in questions if policy().tasks[q.task] == "resolution"]
+        return [clip.num_ticks - 1], [q for q in questions if q.task is TaskType.REASONING]
+    return _still(clip, questions, rng)
 
 
-def in_review(
-    clip: Clip, questions: Sequence[Question], rng: np.random.Generator, *, changes: bool
-) -> tuple[list[int], list[Question]]:
-    """Ticks of one or two frames, and the questions that they answer: what never changes, or what changed."""
+def in_review(clip: Clip, questions: Sequence[Question], rng: np.random.Generator, *, changes: bool) -> Shown:
+    """What never changes, at any tick, or what changed from the first to the last."""
     if changes:
         return [0, clip.num_ticks - 1], [q for q in questions if q.task is TaskType.ACTION_RECOGNITION]
+    return _still(clip, questions, rng)
+
+
+def _still(clip: Clip, questions: Sequence[Question], rng: np.random.Generator) -> Shown:
     return [int(rng.integers(clip.num_ticks))], [q for q in questions if policy().tasks[q.task] == "resolution"]

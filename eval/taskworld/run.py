@@ -9,18 +9,21 @@ steps on the same clips and questions. Results go to ``DIR/results.jsonl``, a li
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from tam_plugin.eval.taskworld.arms import SWITCHED, TRAINED, Arm
 from tam_plugin.eval.taskworld.experiment import SETTINGS, Experiment, switched
 from tam_plugin.eval.taskworld.measuring import by_task_type, measure
+from tam_plugin.inductor.data.records import cut_torn_line
 
 TEST_SEEDS = range(250)
 """Clips of the test split."""
@@ -52,7 +55,9 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results = args.out / "results.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
-    done = {(line["arm"], line["seed"]) for line in _whole_lines(results)}
+    with _locked(results) as file:
+        file.seek(0)
+        done = {(line["arm"], line["seed"]) for line in map(json.loads, file)}
     for seed in args.seeds:
         experiment = Experiment(args.out, SETTINGS[args.setting], seed, device)
         for arm in TRAINED:
@@ -64,18 +69,18 @@ def main() -> None:
             for run in runs:
                 running = model if run is arm else switched(model, run, seed).to(device)
                 rows = measure(running.eval(), TEST_SEEDS, by_task=run.by_task)
-                with results.open("a") as out:
+                with _locked(results) as out:
                     out.write(json.dumps(result(run, seed, rows, args.setting, time.monotonic() - start)) + "\n")
                 print(f"{run.name}, seed {seed}: {by_task_type(rows)}", flush=True)
 
 
-def _whole_lines(results: Path) -> list[dict[str, Any]]:
-    """What stands there; a last line that a kill tore is cut off, to be measured again."""
-    text = results.read_text() if results.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        results.write_text(whole)
-    return [json.loads(line) for line in whole.splitlines()]
+@contextmanager
+def _locked(results: Path) -> Iterator[IO[str]]:
+    """The results, for one process at a time; a last line that a kill tore is cut off, to be measured again."""
+    with results.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cut_torn_line(file.fileno())
+        yield file
 
 
 if __name__ == "__main__":

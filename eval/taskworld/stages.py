@@ -155,8 +155,7 @@ def _sample(stage: Stage, first: int, index: int) -> Sample:
         if stage.form == "review":
             ticks, questions = in_review(clip, questions, rng, changes=of_step.random() < CHANGES_SHARE)
         else:
-            tick, questions = in_a_picture(clip, questions, rng)
-            ticks = [tick]
+            ticks, questions = in_a_picture(clip, questions, rng)
         seen = pictures(clip, ticks, questions, rng)
     if FORMS[stage.form] is turns:
         questions = [with_options(q) if shown else q for q in questions]

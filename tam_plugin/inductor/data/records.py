@@ -19,6 +19,8 @@ from typing import IO, Any, NamedTuple
 from tam_plugin.errors import InputError
 from tam_plugin.taxonomy import NUM_TASK_TYPES, check_duration_s
 
+_BLOCK = 1 << 16
+
 
 @dataclass(frozen=True)
 class Record:
@@ -231,3 +233,18 @@ def replaced_file(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def cut_torn_line(file: int) -> None:
+    """Cut off what follows the last end of a line in an open file; its holder has locked it."""
+    end = size = os.fstat(file).st_size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        at = os.pread(file, end - start, start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(file, end)
+        os.fsync(file)

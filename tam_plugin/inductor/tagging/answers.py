@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import cut_torn_line
 
 FORMAT = "tam-answers-v1"
-_BLOCK = 1 << 16
 _NAMES = {"input_sha256": "file of queries (SHA-256)", "extra_body": "--extra-body"}
 
 
@@ -42,7 +42,7 @@ class AnswerStore:
                 os.replace(path, f"{path}.old")
                 os.close(self._file)
                 self._file = _open_locked(path)
-            _cut_torn_line(self._file)
+            cut_torn_line(self._file)
             if os.fstat(self._file).st_size:
                 self._check_header({"format": FORMAT, **header})
             else:
@@ -165,21 +165,6 @@ def _open_locked(path: Path) -> int:
         os.close(file)
         raise InputError(f"another process is at work on {str(path)!r}; wait for it, or name another --out")
     return file
-
-
-def _cut_torn_line(file: int) -> None:
-    """Cut off what follows the last end of a line."""
-    end = size = os.fstat(file).st_size
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        at = os.pread(file, end - start, start).rfind(b"\n")
-        if at >= 0:
-            end = start + at + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(file, end)
-        os.fsync(file)
 
 
 def _sync_folder(folder: Path) -> None:
