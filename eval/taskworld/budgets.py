@@ -23,8 +23,8 @@ VIDEO_DRAWS = {"resolution": 0.15, "balanced": 0.45, "frames": 0.4}
 """The same, for a lesson of what single frames did not teach."""
 REASONS_SHARE = 0.3
 """How often a single frame is asked about reasons, the others about what wants resolution."""
-CHANGES_SHARE = 0.4
-"""How often a review shows the first and the last frame and asks what changed, the others about a single frame."""
+REVIEW = {"video": 0.3, "changes": 0.3, "still": 0.4}
+"""How often a step of a review asks about videos, about what changed from first to last frame, and about one frame."""
 MOST_OF_A_TASK = 6
 """Questions of one task type that training asks about one clip, at most."""
 
@@ -109,7 +109,7 @@ def in_a_picture(clip: Clip, questions: Sequence[Question], rng: np.random.Gener
 
 
 def in_review(clip: Clip, questions: Sequence[Question], rng: np.random.Generator, *, changes: bool) -> Shown:
-    """What never changes, at any tick, or what changed from the first to the last."""
+    """What changed from the first tick to the last, or what never changes, at any."""
     if changes:
         return [0, clip.num_ticks - 1], [q for q in questions if q.task is TaskType.ACTION_RECOGNITION]
     return _still(clip, questions, rng)

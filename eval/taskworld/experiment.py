@@ -25,7 +25,7 @@ class Setting:
             is frozen.
         statement_steps: of its second and third, statements about videos, half of them at the baseline's budget; the
             third mostly of what needs several frames.
-        review_steps: of its last, questions about one or two frames.
+        review_steps: of its last, questions about one or two frames and about videos at either budget.
         stage2_steps: of each arm with its budgets, a dense tower and one projector.
         stage3_steps: of each arm with its mixtures, all of it training.
     """
@@ -41,9 +41,9 @@ class Setting:
 SETTINGS = {
     "cpu": Setting(
         pretraining_steps=(400, 300),
-        picture_steps=(800, 400),
+        picture_steps=(1400, 400),
         statement_steps=(2000, 1500),
-        review_steps=1000,
+        review_steps=1200,
         stage2_steps=600,
         stage3_steps=700,
     ),
@@ -95,7 +95,7 @@ class Experiment:
             stage = self._stage(form.replace(" ", "_"), steps, by_task=None, form=form, first=first)
             train(model, stage, self.folder)
             first += steps * 8
-        lesson = {"by_task": True, "form": "review", "clips_per_step": 16, "first": first}
+        lesson = {"by_task": None, "form": "review", "clips_per_step": 16, "first": first}
         train(model, self._stage("review", self.setting.review_steps, **lesson), self.folder)
         return model
 
@@ -112,9 +112,11 @@ class Experiment:
             return model
         model = upcycled(model, arm.tam, self.seed).to(self.device)
         first += self.setting.stage2_steps * 8
-        stage = self._stage(
-            stage3_name(arm), self.setting.stage3_steps, first=first, tower=True, tower_rate=1e-3, **settings
-        )
+        rates = {
+            "language_rate": 3e-4,
+            "tower_rate": 1e-3,
+        }  # the language model is where stage 2 left it, experts are new
+        stage = self._stage(stage3_name(arm), self.setting.stage3_steps, first=first, tower=True, **rates, **settings)
         train(model, stage, self.folder)
         return model
 

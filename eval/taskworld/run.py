@@ -25,8 +25,13 @@ from tam_plugin.eval.taskworld.experiment import SETTINGS, Experiment, switched
 from tam_plugin.eval.taskworld.measuring import by_task_type, measure
 from tam_plugin.inductor.data.records import cut_torn_line
 
-TEST_SEEDS = range(250)
-"""Clips of the test split."""
+TEST_CLIPS = 250
+"""Clips of a seed's test split."""
+
+
+def test_clips(seed: int) -> range:
+    """Seeds of the clips that the arms of a seed are measured on: others for each, so that seeds are independent."""
+    return range(seed * 1000, seed * 1000 + TEST_CLIPS)
 
 
 def result(arm: Arm, seed: int, rows: Sequence[Any], setting: str, seconds: float) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def main() -> None:
             model = experiment.arm(arm)
             for run in runs:
                 running = model if run is arm else switched(model, run, seed).to(device)
-                rows = measure(running.eval(), TEST_SEEDS, by_task=run.by_task)
+                rows = measure(running.eval(), test_clips(seed), by_task=run.by_task)
                 with _locked(results) as out:
                     out.write(json.dumps(result(run, seed, rows, args.setting, time.monotonic() - start)) + "\n")
                 print(f"{run.name}, seed {seed}: {by_task_type(rows)}", flush=True)

@@ -15,7 +15,7 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.taskworld.batches import Sample, collate, pictures, sample, turns
-from tam_plugin.eval.taskworld.budgets import CHANGES_SHARE, DRAWS, VIDEO_DRAWS, in_a_picture, in_review, together
+from tam_plugin.eval.taskworld.budgets import DRAWS, REVIEW, VIDEO_DRAWS, in_a_picture, in_review, together
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
 from tam_plugin.eval.taskworld.world import draw_clip
@@ -49,14 +49,16 @@ class Stage:
         by_task: whether frames and stride follow the question; None: a coin decides for each clip.
         form: ``questions``; ``statements``; ``video statements``, mostly of what needs several frames; ``pictures`` and
             ``picture questions``, statements and questions about one frame at stride 1, for a model that cannot look up
-            anything yet; ``review``, questions about one frame, or about the first and the last, at stride 1.
+            anything yet; ``review``, questions about one frame, or about the first and the last, at stride 1, or, with
+            half the clips, about videos.
         tower: whether the vision tower trains.
         projector: whether the projectors train.
         language_model: whether the language model trains.
         first_clip: which clips it sees: ``steps * clips_per_step`` from this one on.
         share: of those clips that it sees, the first ones, again and again.
         clips_per_step: videos of a step, each with several questions.
-        learning_rate: at its peak; falls linearly to a tenth after a short warm-up.
+        learning_rate: the projectors' at its peak; every rate falls linearly to a tenth after a short warm-up.
+        language_rate: the language model's, if it is another.
         tower_rate: the vision tower's.
         seed: of what is drawn in the model (routers); the clips depend on ``first_clip``.
     """
@@ -72,6 +74,7 @@ class Stage:
     share: float = 1.0
     clips_per_step: int = 8
     learning_rate: float = 1e-3
+    language_rate: float | None = None
     tower_rate: float = 2e-4
     seed: int = 0
 
@@ -116,8 +119,7 @@ def train(
 
 
 def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> dict[str, float]:
-    first = step * stage.clips_per_step
-    samples = [_sample(stage, first, first + i) for i in range(stage.clips_per_step)]
+    samples = _samples(stage, step * stage.clips_per_step)
     device = next(model.parameters()).device
     batch = collate(samples, model.config, FORMS[stage.form])
     output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
@@ -138,24 +140,30 @@ def _trains(stage: Stage, name: str) -> bool:
     return stage.projector if "multi_modal_projector" in name else stage.language_model
 
 
-def _sample(stage: Stage, first: int, index: int) -> Sample:
-    """A clip of a stage and its questions; ``first``: index of the first clip of its step."""
+def _samples(stage: Stage, first: int) -> list[Sample]:
+    """The clips of a step from index ``first`` on, each with its questions."""
     start, clips = FIRST_SEED + stage.first_clip, max(1, round(stage.share * stage.steps * stage.clips_per_step))
-    seed = start + index % clips
-    clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
     of_step = np.random.default_rng(start + first)  # decides what the rows of a step have in common
     shown = FORMS[stage.form] is turns and of_step.random() < OPTIONS_SHOWN
+    about = str(of_step.choice(list(REVIEW), p=list(REVIEW.values()))) if stage.form == "review" else "video"
+    every = 2 if stage.form == "review" and about == "video" else 1  # videos have more frames and tokens
+    seeds = [start + index % clips for index in range(first, first + stage.clips_per_step, every)]
+    return [_sample(stage, seed, about, shown=shown) for seed in seeds]
+
+
+def _sample(stage: Stage, seed: int, about: str, *, shown: bool) -> Sample:
+    clip, rng = draw_clip(seed), np.random.default_rng(seed + 1)
     by_task = bool(rng.integers(2)) if stage.by_task is None else stage.by_task
     questions = ask(clip, rng)
-    if stage.form in ("questions", "statements", "video statements"):
+    if stage.form in ("pictures", "picture questions"):
+        ticks, questions = in_a_picture(clip, questions, rng)
+        seen = pictures(clip, ticks, questions, rng)
+    elif about == "video":
         draws = VIDEO_DRAWS if stage.form == "video statements" else DRAWS
         budget, questions = together(clip, questions, rng, by_task=by_task, draws=draws)
         seen = sample(clip, budget, questions, rng)
     else:
-        if stage.form == "review":
-            ticks, questions = in_review(clip, questions, rng, changes=of_step.random() < CHANGES_SHARE)
-        else:
-            ticks, questions = in_a_picture(clip, questions, rng)
+        ticks, questions = in_review(clip, questions, rng, changes=about == "changes")
         seen = pictures(clip, ticks, questions, rng)
     if FORMS[stage.form] is turns:
         questions = [with_options(q) if shown else q for q in questions]
@@ -167,13 +175,19 @@ def _optimizer(model: torch.nn.Module, stage: Stage) -> torch.optim.Optimizer:
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            peak = stage.tower_rate if "vision_tower" in name else stage.learning_rate
-            groups.setdefault(peak, []).append(parameter)
+            groups.setdefault(_peak(stage, name), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": parameters, "lr": peak, "peak": peak} for peak, parameters in groups.items()],
         weight_decay=0.01,
         betas=(0.9, 0.98),
     )
+
+
+def _peak(stage: Stage, name: str) -> float:
+    if "vision_tower" in name:
+        return stage.tower_rate
+    language = stage.language_rate is not None and "multi_modal_projector" not in name
+    return stage.language_rate if language else stage.learning_rate
 
 
 def _save(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, step: int, file: Path) -> None:

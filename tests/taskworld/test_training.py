@@ -171,7 +171,7 @@ def test_pretraining_resumes_and_names_patches(tmp_path) -> None:
 
 def test_the_whole_experiment_runs_and_a_second_run_adds_nothing(tmp_path, monkeypatch) -> None:
     arms = ["neither", "both", "stage 1", "tower and projector first", "both, 10 % of the data", "projectors alone"]
-    monkeypatch.setattr(run, "TEST_SEEDS", range(1))
+    monkeypatch.setattr(run, "TEST_CLIPS", 1)
     argv = ["run", "--out", str(tmp_path), "--setting", "smoke", "--seeds", "0", "--arms", *arms]
     monkeypatch.setattr("sys.argv", argv)
     run.main()
@@ -203,15 +203,42 @@ def test_arms_share_a_second_stage_that_is_the_same_for_them() -> None:
     assert len(names) == len({(arm.by_task, arm.stage2, arm.data) for arm in TRAINED})
 
 
-def test_a_stage_trains_its_parts_on_its_share_of_the_clips() -> None:
+def test_seeds_are_measured_on_clips_that_no_other_seed_and_no_training_sees() -> None:
+    clips = [clip for seed in range(3) for clip in run.test_clips(seed)]
+    assert len(set(clips)) == len(clips) and max(clips) < stages.FIRST_SEED
+
+
+def test_a_stage_trains_its_parts_on_its_share_of_the_clips(monkeypatch) -> None:
     net = model()
     stage = stages.Stage(name="s", steps=10, by_task=True, language_model=False, share=0.25)
     trained = {name for name, _ in net.named_parameters() if stages._trains(stage, name)}
     assert trained and all("multi_modal_projector" in name for name in trained)
-    drawn = [stages._sample(stage, 0, index) for index in (0, 20, 1, 21)]  # 80 places, 20 clips
-    for first, second in (drawn[:2], drawn[2:]):
+    monkeypatch.setattr(stages, "OPTIONS_SHOWN", 0)
+    once, again = stages._samples(stage, 0), stages._samples(stage, 16)[4:]  # 80 places, 20 clips, 8 a step
+    for first, second in zip(once, again, strict=False):
         assert torch.equal(first.frames, second.frames) and first.questions == second.questions
-    assert drawn[0].questions != drawn[2].questions
+    assert len(again) == 4 and once[0].questions != once[1].questions
+
+
+def test_parts_have_their_own_rates() -> None:
+    stage = stages.Stage(name="s", steps=1, by_task=True, tower=True, language_rate=3e-4, tower_rate=5e-4)
+    peaks = {"vision_tower": 5e-4, "multi_modal_projector": 1e-3, "language_model": 3e-4}
+    net = model(MIXTURE)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    for group in stages._optimizer(net, stage).param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert group["peak"] == next((peak for part, peak in peaks.items() if part in name), 3e-4), name
+
+
+def test_a_review_asks_about_single_frames_changes_and_videos() -> None:
+    stage = stages.Stage(name="s", steps=60, by_task=None, form="review", clips_per_step=2)
+    seen = [stages._samples(stage, 2 * step) for step in range(60)]
+    tasks: dict[str, set[int]] = {"still": set(), "changes": set(), "video": set()}
+    for samples in seen:
+        about = "video" if len(samples) == 1 else ("still", "changes")[len(samples[0].frames) - 1]
+        tasks[about] |= {question.task.index for sample in samples for question in sample.questions}
+    assert tasks["changes"] == {2} and tasks["still"] == {1, 3, 5, 8} and tasks["video"] >= {1, 2, 4, 6}
 
 
 def test_blind_and_untrained_models_guess() -> None:
