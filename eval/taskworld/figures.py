@@ -24,7 +24,7 @@ from tam_plugin.taxonomy import TaskDistribution, TaskType, length_class
 from tam_plugin.training.curves import STYLES, smoothed
 
 CLIPS = range(100)
-STAGES = ("pictures", "picture_questions", "statements", "video_statements", "stage2", "stage3")
+STAGES = ("pictures", "picture_questions", "statements", "video_statements", "review", "stage2", "stage3")
 
 
 @torch.inference_mode()
@@ -59,8 +59,11 @@ def draw_losses(folder: Path, out: Path) -> None:
     panels = [(stage, [name for name in logs if name.split(".")[-1] == stage]) for stage in STAGES]
     if not logs:
         raise InputError(f"{str(folder)!r} holds no losses: expected the folder of a seed of the experiment")
-    with drawing(out, 20, 13) as figure:
-        for axes, (stage, names) in zip(figure.subplots(2, 3).flat, panels, strict=True):
+    with drawing(out, 26, 13) as figure:
+        places = list(figure.subplots(2, 4).flat)
+        for axes in places[len(panels) :]:
+            axes.remove()
+        for axes, (stage, names) in zip(places, panels, strict=False):
             for i, name in enumerate(names):
                 rows = [json.loads(line) for line in logs[name].read_text().splitlines()]
                 label = name.removesuffix(stage).strip(".").replace("_", " ")

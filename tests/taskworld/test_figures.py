@@ -37,8 +37,14 @@ def test_curves_are_drawn_of_what_a_run_left(tmp_path) -> None:
     with pytest.raises(InputError, match="holds no losses"):
         figures.draw_losses(tmp_path, tmp_path / "losses.png")
     pytest.importorskip("matplotlib", reason="needs matplotlib")
-    for name in ("statements", "by_task.stage2", "fixed.stage2", "both.stage3"):
-        lines = [json.dumps({"step": 10 * step, "lm_loss": 1 / step}) for step in range(1, 5)]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    figures.draw_losses(tmp_path, tmp_path / "losses.png")
-    assert (tmp_path / "losses.png").stat().st_size > 10_000
+
+    def drawn(**rises: float) -> bytes:
+        """The picture of a run whose losses rise by so much a step."""
+        for name in ("statements", "by_task.stage2", "fixed.stage2", "both.stage3"):
+            lines = [{"step": 10 * step, "lm_loss": 1 + step * rises.get(name, 0)} for step in range(4)]
+            (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        figures.draw_losses(tmp_path, tmp_path / "losses.png")
+        return (tmp_path / "losses.png").read_bytes()
+
+    pictures = [drawn(), drawn(), *(drawn(**{name: 0.1}) for name in ("statements", "fixed.stage2", "both.stage3"))]
+    assert pictures[0] == pictures[1] and len(set(pictures)) == 4  # every curve is seen
