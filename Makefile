@@ -5,7 +5,7 @@ VENV         ?= .venv
 PIP_ARGS     ?=
 TRANSFORMERS ?=
 BIN          := $(VENV)/bin
-SAMPLE       := tam_plugin/assets/taskworld/clip45.mp4
+SAMPLE       := tam_plugin/assets/taskworld/clip1017.mp4
 QUERY        ?= Which flash of the lamp comes last in the video?
 
 export HF_HUB_OFFLINE ?= 1

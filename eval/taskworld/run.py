@@ -29,7 +29,7 @@ TEST_CLIPS = 250
 """Clips of a seed's test split."""
 
 
-def test_clips(seed: int) -> range:
+def split_clips(seed: int) -> range:
     """Seeds of the clips that the arms of a seed are measured on: others for each, so that seeds are independent."""
     return range(seed * 1000, seed * 1000 + TEST_CLIPS)
 
@@ -73,7 +73,7 @@ def main() -> None:
             model = experiment.arm(arm)
             for run in runs:
                 running = model if run is arm else switched(model, run, seed).to(device)
-                rows = measure(running.eval(), test_clips(seed), by_task=run.by_task)
+                rows = measure(running.eval(), split_clips(seed), by_task=run.by_task)
                 with _locked(results) as out:
                     out.write(json.dumps(result(run, seed, rows, args.setting, time.monotonic() - start)) + "\n")
                 print(f"{run.name}, seed {seed}: {by_task_type(rows)}", flush=True)

@@ -204,7 +204,7 @@ def test_arms_share_a_second_stage_that_is_the_same_for_them() -> None:
 
 
 def test_seeds_are_measured_on_clips_that_no_other_seed_and_no_training_sees() -> None:
-    clips = [clip for seed in range(3) for clip in run.test_clips(seed)]
+    clips = [clip for seed in range(3) for clip in run.split_clips(seed)]
     assert len(set(clips)) == len(clips) and max(clips) < stages.FIRST_SEED
 
 
