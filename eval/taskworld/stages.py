@@ -145,8 +145,10 @@ def _samples(stage: Stage, first: int) -> list[Sample]:
     start, clips = FIRST_SEED + stage.first_clip, max(1, round(stage.share * stage.steps * stage.clips_per_step))
     of_step = np.random.default_rng(start + first)  # decides what the rows of a step have in common
     shown = FORMS[stage.form] is turns and of_step.random() < OPTIONS_SHOWN
-    about = str(of_step.choice(list(REVIEW), p=list(REVIEW.values()))) if stage.form == "review" else "video"
-    every = 2 if stage.form == "review" and about == "video" else 1  # videos have more frames and tokens
+    about, every = "video", 1
+    if stage.form == "review":
+        about = str(of_step.choice(list(REVIEW), p=list(REVIEW.values())))
+        every = 2 if about == "video" else 1  # videos have more frames and tokens
     seeds = [start + index % clips for index in range(first, first + stage.clips_per_step, every)]
     return [_sample(stage, seed, about, shown=shown) for seed in seeds]
 
@@ -186,8 +188,9 @@ def _optimizer(model: torch.nn.Module, stage: Stage) -> torch.optim.Optimizer:
 def _peak(stage: Stage, name: str) -> float:
     if "vision_tower" in name:
         return stage.tower_rate
-    language = stage.language_rate is not None and "multi_modal_projector" not in name
-    return stage.language_rate if language else stage.learning_rate
+    if "multi_modal_projector" in name or stage.language_rate is None:
+        return stage.learning_rate
+    return stage.language_rate
 
 
 def _save(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, step: int, file: Path) -> None:
