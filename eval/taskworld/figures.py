@@ -71,8 +71,9 @@ def draw_losses(folder: Path, out: Path) -> None:
                 axes.plot([row["step"] for row in rows], losses, linestyle=STYLES[i % len(STYLES)], label=label)
             axes.set_title(stage.replace("_", " ").replace("stage", "stage "))
             axes.set_ylim(bottom=0)
-            if len(names) > 1:
-                axes.legend()
+            if len(names) > 1:  # room above the curves for their names
+                axes.set_ylim(top=axes.get_ylim()[1] * (1 + 0.1 * len(names)))
+                axes.legend(loc="upper right")
         figure.supxlabel("step")
         figure.supylabel("loss")
 
