@@ -1,4 +1,4 @@
-"""Tables of the experiment from ``results.jsonl``: accuracy by task type and by length, and changes beside the paper's.
+"""Tables of the experiment from ``results.jsonl``: accuracy by task type, length and seed; changes beside the paper's.
 
 python -m tam_plugin.eval.taskworld.tables RESULTS.jsonl
 """
@@ -74,6 +74,18 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
+def by_seed(lines: list[dict[str, Any]]) -> str:
+    """Markdown: a row an arm, its accuracy in each seed, with intervals over that seed's clips alone; – if not run."""
+    found = {(line["arm"], line["seed"]): line["rows"] for line in lines}
+    seeds = sorted({seed for _, seed in found})
+    out = ["| " + " | ".join(["arm", *(f"seed {seed}" for seed in seeds)]) + " |", "|" + "---|" * (1 + len(seeds))]
+    for arm in dict.fromkeys(arm for arm, _ in found):
+        runs = [found.get((arm, seed)) for seed in seeds]
+        cells = [f"{_percent([rows])} ± {100 * interval([rows]):.1f}" if rows else "–" for rows in runs]
+        out.append("| " + " | ".join([arm, *cells]) + " |")
+    return "\n".join(out) + "\n"
+
+
 def beside_the_paper(lines: list[dict[str, Any]]) -> str:
     """Markdown: each arm's relative change against its reference, its interval, the paper's, and whether signs agree.
 
@@ -129,8 +141,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     args = parser.parse_args()
+    order = [run.name for arm in TRAINED for run in (arm, *SWITCHED) if arm.name in (run.name, run.of)]
     lines = [json.loads(line) for line in args.results.read_text().splitlines()]
-    print(table(lines), beside_the_paper(lines), sep="\n", end="")
+    lines.sort(key=lambda line: (order.index(line["arm"]), line["seed"]))
+    print(table(lines), by_seed(lines), beside_the_paper(lines), sep="\n", end="")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tam_plugin.eval.taskworld.tables import accuracy, beside_the_paper, interval, relative_change, table
+from tam_plugin.eval.taskworld.tables import accuracy, beside_the_paper, by_seed, interval, relative_change, table
 
 
 def rows(rights: list[bool], *, task: int = 1, kind: str = "a", duration_s: float = 10.0) -> list[dict]:
@@ -36,6 +36,18 @@ def test_a_table_has_a_row_an_arm() -> None:
     text = table(lines).splitlines()
     assert len(text) == 3 and text[2].startswith("| x | 3e | 2 | 289 | 75.0 ± ")
     assert text[2].split("|")[6].strip() == "75.0" and "nan" in text[2]
+
+
+def test_seeds_stand_side_by_side() -> None:
+    lines = [
+        {"arm": "x", "seed": 7, "rows": rows([True] * 3 + [False])},
+        {"arm": "x", "seed": 2, "rows": rows([True, False])},
+        {"arm": "y", "seed": 7, "rows": rows([True] * 4)},
+    ]
+    head, _, x, y = by_seed(lines).splitlines()
+    assert head == "| arm | seed 2 | seed 7 |"
+    assert x.startswith("| x | 50.0 ± ") and "| 75.0 ± " in x
+    assert y == "| y | – | 100.0 ± 0.0 |"
 
 
 def test_a_change_is_relative_and_pairs_the_clips() -> None:
