@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +33,60 @@ def accuracy(rows: Iterable[Row]) -> float:
     return float(np.mean(each)) if each else float("nan")
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Rows as counts, for drawing clips again: ``right`` and ``asked`` ``[C, K]`` by clip and kind of question.
+
+    Attributes:
+        clips: seeds of the clips, ``C`` of them.
+        type_of: ``[K, T]``, 1 where a kind is of a task type.
+    """
+
+    clips: tuple[int, ...]
+    right: np.ndarray
+    asked: np.ndarray
+    type_of: np.ndarray
+
+    @classmethod
+    def of(cls, rows: list[Row], clips: Iterable[int] | None = None) -> Counted:
+        """Counts rows; clips in the order of ``clips``, or of the rows."""
+        names = tuple(dict.fromkeys(row["seed"] for row in rows) if clips is None else clips)
+        kinds = {key: i for i, key in enumerate(sorted({(row["task"], row["kind"]) for row in rows}))}
+        tasks = sorted({task for task, _ in kinds})
+        places = {name: i for i, name in enumerate(names)}
+        right, asked = np.zeros((len(names), len(kinds))), np.zeros((len(names), len(kinds)))
+        for row in rows:
+            at = places[row["seed"]], kinds[row["task"], row["kind"]]
+            right[at] += row["right"]
+            asked[at] += 1
+        return cls(names, right, asked, np.array([[task == t for t in tasks] for task, _ in kinds], float))
+
+    def accuracy(self, drawn: np.ndarray) -> float:
+        """:func:`accuracy` of clips drawn again, places ``[N]``; a kind that none of them was asked does not count."""
+        times = np.bincount(drawn, minlength=len(self.clips))
+        asked = times @ self.asked
+        share = np.divide(times @ self.right, asked, out=np.zeros_like(asked), where=asked > 0)
+        kinds = (asked > 0) @ self.type_of
+        return float(((share @ self.type_of)[kinds > 0] / kinds[kinds > 0]).mean())
+
+
 def interval(runs: list[list[Row]], seed: int = 0) -> float:
     """Half the width of the 95 % interval of the runs' mean accuracy.
 
     Of one run: clips drawn again with replacement. Of several: that, and runs drawn again too.
     """
     rng = np.random.default_rng(seed)
-    clips = [list(_by_clip(rows).values()) for rows in runs]
+    counted = [Counted.of(rows) for rows in runs]
     found = []
     for _ in range(DRAWS):
-        drawn = [clips[i] for i in rng.integers(0, len(clips), len(clips))]
-        means = [accuracy([r for i in rng.integers(0, len(run), len(run)) for r in run[i]]) for run in drawn]
-        found.append(np.mean(means))
+        drawn = [counted[i] for i in rng.integers(0, len(runs), len(runs))]
+        found.append(np.mean([run.accuracy(_again(rng, run)) for run in drawn]))
     low, high = np.percentile(found, [2.5, 97.5])
     return float(high - low) / 2
 
 
-def _by_clip(rows: list[Row]) -> dict[int, list[Row]]:
-    clips: dict[int, list[Row]] = {}
-    for row in rows:
-        clips.setdefault(row["seed"], []).append(row)
-    return clips
+def _again(rng: np.random.Generator, run: Counted) -> np.ndarray:
+    return rng.integers(0, len(run.clips), len(run.clips))
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -115,21 +149,21 @@ def relative_change(pairs: list[tuple[list[Row], list[Row]]], seed: int = 0) -> 
     Both saw the same clips, which are drawn again together; with several seeds, so are the seeds.
     """
     rng = np.random.default_rng(seed)
-    clips = [[_by_clip(rows) for rows in pair] for pair in pairs]
-
-    def change(first: list[Row], second: list[Row]) -> float:
-        return 100 * (accuracy(second) / accuracy(first) - 1)
-
+    counted = []
+    for reference, arm in pairs:
+        first = Counted.of(reference)
+        counted.append((first, Counted.of(arm, first.clips)))
     found = []
     for _ in range(DRAWS):
         changes = []
-        for i in rng.integers(0, len(clips), len(clips)):
-            names = list(clips[i][0])
-            drawn = [names[j] for j in rng.integers(0, len(names), len(names))]
-            changes.append(change(*([row for name in drawn for row in side[name]] for side in clips[i])))
+        for i in rng.integers(0, len(pairs), len(pairs)):
+            first, second = counted[i]
+            drawn = _again(rng, first)
+            changes.append(100 * (second.accuracy(drawn) / first.accuracy(drawn) - 1))
         found.append(np.mean(changes))
     low, high = np.percentile(found, [2.5, 97.5])
-    return float(np.mean([change(*pair) for pair in pairs])), float(high - low) / 2
+    whole = [100 * (accuracy(arm) / accuracy(reference) - 1) for reference, arm in pairs]
+    return float(np.mean(whole)), float(high - low) / 2
 
 
 def _percent(runs: list[list[Row]]) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tam_plugin.eval.taskworld.tables import accuracy, beside_the_paper, by_seed, interval, relative_change, table
+from tam_plugin.eval.taskworld.tables import (
+    Counted,
+    accuracy,
+    beside_the_paper,
+    by_seed,
+    interval,
+    relative_change,
+    table,
+)
 
 
 def rows(rights: list[bool], *, task: int = 1, kind: str = "a", duration_s: float = 10.0) -> list[dict]:
@@ -18,6 +26,21 @@ def rows(rights: list[bool], *, task: int = 1, kind: str = "a", duration_s: floa
 def test_kinds_and_types_weigh_the_same_however_many_questions_they_have() -> None:
     found = rows([True] * 90 + [False] * 10) + rows([False] * 4, kind="b") + rows([True], task=2)
     assert accuracy(found) == pytest.approx(((0.9 + 0.0) / 2 + 1.0) / 2)
+
+
+def test_counts_say_what_the_rows_say_of_any_clips() -> None:
+    rng = np.random.default_rng(1)
+    of_types = [(1, "a"), (1, "b"), (2, "c"), (3, "a")]
+    found = [
+        row | {"seed": 100 + row["seed"]}
+        for task, kind in of_types
+        for row in rows(list(rng.random(rng.integers(1, 9)) < 0.6), task=task, kind=kind)
+    ]
+    counted = Counted.of(found)
+    for _ in range(50):
+        drawn = rng.integers(0, len(counted.clips), 3)
+        again = [row for place in drawn for row in found if row["seed"] == counted.clips[place]]
+        assert counted.accuracy(drawn) == pytest.approx(accuracy(again), abs=1e-12)
 
 
 def test_the_interval_is_that_of_a_share() -> None:
