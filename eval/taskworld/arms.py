@@ -235,3 +235,8 @@ SWITCHED = (
 )
 """Causal controls on the trained mixture (Tab. 10, 11); its accuracy where every question gets the same budget; and the
 baseline under budgets that it was not trained for (Tab. 3a)."""
+
+
+def runs_of(arm: Arm) -> tuple[Arm, ...]:
+    """What is measured of a trained arm: the arm, then the switched ones that use its weights."""
+    return (arm, *(run for run in SWITCHED if run.of == arm.name))

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import torch
 
-from tam_plugin.eval.taskworld.arms import SWITCHED, TRAINED, Arm
+from tam_plugin.eval.taskworld.arms import TRAINED, Arm, runs_of
 from tam_plugin.eval.taskworld.experiment import SETTINGS, Experiment, switched
 from tam_plugin.eval.taskworld.measuring import by_task_type, measure
 from tam_plugin.inductor.data.records import cut_torn_line
@@ -66,7 +66,7 @@ def main() -> None:
     for seed in args.seeds:
         experiment = Experiment(args.out, SETTINGS[args.setting], seed, device)
         for arm in TRAINED:
-            runs = [run for run in (arm, *SWITCHED) if arm.name in (run.name, run.of) and (run.name, seed) not in done]
+            runs = [run for run in runs_of(arm) if (run.name, seed) not in done]
             if not runs or (args.arms and arm.name not in args.arms):
                 continue
             start = time.monotonic()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tam_plugin.eval.taskworld.arms import SWITCHED, TRAINED
+from tam_plugin.eval.taskworld.arms import SWITCHED, TRAINED, runs_of
 from tam_plugin.taxonomy import length_class
 
 LENGTHS = ("short", "medium", "long")
@@ -81,12 +81,16 @@ def interval(runs: list[list[Row]], seed: int = 0) -> float:
     for _ in range(DRAWS):
         drawn = [counted[i] for i in rng.integers(0, len(runs), len(runs))]
         found.append(np.mean([run.accuracy(_again(rng, run)) for run in drawn]))
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(high - low) / 2
+    return _half(found)
 
 
 def _again(rng: np.random.Generator, run: Counted) -> np.ndarray:
     return rng.integers(0, len(run.clips), len(run.clips))
+
+
+def _half(found: list[float]) -> float:
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(high - low) / 2
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -161,9 +165,8 @@ def relative_change(pairs: list[tuple[list[Row], list[Row]]], seed: int = 0) -> 
             drawn = _again(rng, first)
             changes.append(100 * (second.accuracy(drawn) / first.accuracy(drawn) - 1))
         found.append(np.mean(changes))
-    low, high = np.percentile(found, [2.5, 97.5])
     whole = [100 * (accuracy(arm) / accuracy(reference) - 1) for reference, arm in pairs]
-    return float(np.mean(whole)), float(high - low) / 2
+    return float(np.mean(whole)), _half(found)
 
 
 def _percent(runs: list[list[Row]]) -> str:
@@ -175,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     args = parser.parse_args()
-    order = [run.name for arm in TRAINED for run in (arm, *SWITCHED) if arm.name in (run.name, run.of)]
+    order = [run.name for arm in TRAINED for run in runs_of(arm)]
     lines = [json.loads(line) for line in args.results.read_text().splitlines()]
     lines.sort(key=lambda line: (order.index(line["arm"]), line["seed"]))
     print(table(lines), by_seed(lines), beside_the_paper(lines), sep="\n", end="")
