@@ -1,13 +1,50 @@
-"""Opening video files with PyAV: every failure becomes one line that names the file and says what is wrong with it."""
+"""Opening video files with PyAV: every failure becomes one line that names the file and says what is wrong with it.
+
+Files come from strangers. Only demuxers of video containers are allowed (no playlists, no image patterns, no scripts),
+only the ``file:`` protocol is, and a file that libav cannot get through in time is refused.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tam_plugin.errors import InputError
+
+DEMUXERS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg", "gif", "apng", "nut"),
+    *("mxf", "mxf_opatom", "rm", "dv", "wtv", "gxf", "ivf", "yuv4mpegpipe", "m4v", "mjpeg", "h261", "h263", "h264"),
+    *(
+        "hevc",
+        "vvc",
+        "evc",
+        "av1",
+        "obu",
+        "vc1",
+        "vc1test",
+        "cavsvideo",
+        "avs2",
+        "avs3",
+        "dirac",
+        "swf",
+        "nsv",
+        "ipmovie",
+    ),
+    *("jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe"),  # a single picture is a video of one frame
+)
+"""libav's names of the formats that are opened: containers of video and bare video streams. Formats that name other
+files (concat, hls, dash, image patterns, ...) are left out on purpose."""
+
+MAX_PIXELS = 1 << 28
+"""Pixels of one picture, at most (16 K is 133 million): a header of a few bytes can ask for any size."""
+
+OPEN_TIMEOUT_S, READ_TIMEOUT_S = 60.0, 60.0
+"""Seconds that libav may take to open a file, and for one read from it."""
+
+_COVERS = ("attached_pic", "timed_thumbnails")
 
 
 def checked_path(path: str | os.PathLike[str]) -> str:
@@ -19,14 +56,21 @@ def checked_path(path: str | os.PathLike[str]) -> str:
     name = os.fspath(path)
     if not isinstance(name, str) or not name or "\0" in name:
         raise InputError(f"video path {name!r}: expected the name of a video file or of a directory of images")
-    if os.path.isdir(name):
-        return name
-    if not os.path.exists(name):
-        raise InputError(f"video {one_line(name)}: no such file; give the path of a video or of a directory of images")
-    if not os.path.isfile(name):
-        raise InputError(f"video {one_line(name)}: not a regular file; expected a video file or a directory of images")
-    if os.path.getsize(name) == 0:
-        raise InputError(f"video {one_line(name)}: the file is empty (0 bytes); expected a video file")
+    try:
+        if os.path.isdir(name):
+            return name
+        if not os.path.exists(name):
+            raise InputError(
+                f"video {one_line(name)}: no such file; give the path of a video or of a directory of images"
+            )
+        if not os.path.isfile(name):
+            raise InputError(
+                f"video {one_line(name)}: not a regular file; expected a video file or a directory of images"
+            )
+        if os.path.getsize(name) == 0:
+            raise InputError(f"video {one_line(name)}: the file is empty (0 bytes); expected a video file")
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"video path {name!r}: cannot be looked at ({error}); expected a video file") from error
     return name
 
 
@@ -37,34 +81,55 @@ def one_line(text: object) -> str:
 
 @contextmanager
 def libav_errors(path: str, doing: str) -> Iterator[None]:
-    """Turn libav's and the system's errors into :class:`InputError`; ``doing`` says what failed, in words."""
-    import av
+    """Turn what libav, PyAV and the system raise into :class:`InputError`; ``doing`` says what failed, in words.
 
+    PyAV lets a hostile file's values through to ``ValueError``, ``OverflowError``, ``MemoryError`` and their like.
+    """
     try:
         yield
-    except (av.error.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+    except InputError:
+        raise
+    except (OSError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
         raise InputError(f"video {one_line(path)}: {doing} ({one_line(reason)}); expected a video file") from error
 
 
 @contextmanager
 def open_video(path: str, *, num_threads: int = 1) -> Iterator[tuple[Any, Any]]:
-    """The open container of ``path`` and its video stream.
+    """The open container of ``path`` and the video stream that players choose.
 
     Args:
         path: a file; never taken for an address or a pattern, whatever its name.
         num_threads: threads inside the decoder; 1 where several containers are read side by side.
 
     Raises:
-        InputError: libav cannot open it, or it has no video stream (a cover picture is none).
+        InputError: libav cannot open it, its format is not among :data:`DEMUXERS`, it has no video stream (a cover
+            picture is none), or its pictures are larger than :data:`MAX_PIXELS`.
     """
-    import av
-
     with libav_errors(path, "cannot be opened as a video"):
-        # the protocol is named so that "http:x.mp4" or "pipe:" is a file like any other
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = _opened(path)
     with container:
         yield container, _video_stream(path, container, num_threads)
+
+
+def _opened(path: str) -> Any:
+    import av
+
+    try:
+        # the protocol is named so that "http:x.mp4" or "pipe:" is a file like any other
+        return av.open(
+            f"file:{path}",
+            metadata_errors="replace",
+            container_options={"format_whitelist": _known_demuxers(), "protocol_whitelist": "file"},
+            timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
+        )
+    except av.error.FFmpegError as error:
+        if error.errno == errno.EINVAL:  # what libav says of a format that is not on the list
+            raise InputError(
+                f"video {one_line(path)}: cannot be opened as a video (it is damaged, or not in one of the video formats "
+                f"that are read: MP4, MOV, MKV, WebM, AVI, TS, ...); expected a video file"
+            ) from error
+        raise
 
 
 def packets_of(container: Any, stream: Any) -> Iterator[Any]:
@@ -79,18 +144,56 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
+def _known_demuxers() -> str:
+    """The allow-list with libav's full names (``mov,mp4,m4a,3gp,3g2,mj2``): some builds compare whole names."""
+    return ",".join((*DEMUXERS, "mp4", "m4a", "3gp", "3g2", "mj2", "webm"))
+
+
 def _video_stream(path: str, container: Any, num_threads: int) -> Any:
-    stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+    stream = _best_stream(container)
     if stream is None:
         kinds = sorted({s.type for s in container.streams}) or ["no"]
         raise InputError(f"video {one_line(path)}: has {' and '.join(kinds)} streams only; expected a video stream")
-    if stream.codec_context is None:
+    codec = stream.codec_context
+    if codec is None:
         raise InputError(f"video {one_line(path)}: its codec is unknown to this build of libav; re-encode it as H.264")
-    stream.codec_context.thread_count = num_threads
+    check_picture_size(path, codec.width, codec.height)
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    codec.thread_count = num_threads
     if num_threads > 1:
-        stream.codec_context.thread_type = "AUTO"
+        codec.thread_type = "AUTO"
     return stream
 
 
+def check_picture_size(path: str, width: int, height: int) -> None:
+    """Refuse pictures that nobody can hold.
+
+    Raises:
+        InputError: they have more than :data:`MAX_PIXELS` pixels.
+    """
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"video {one_line(path)}: pictures of {width}×{height} pixels; expected at most {MAX_PIXELS} pixels each"
+        )
+
+
+def _best_stream(container: Any) -> Any | None:
+    """libav's own choice among the video streams, which players follow; a cover picture is never chosen."""
+    best = container.streams.best("video")
+    if best is None or not _is_cover(best):
+        return best
+    films = [stream for stream in container.streams.video if not _is_cover(stream)]
+    return max(films, key=_preference, default=None)
+
+
+def _preference(stream: Any) -> tuple[int, int, int, int]:
+    """libav's order of preference (``av_find_best_stream``) as far as PyAV tells it; the first of equals wins."""
+    disposition = str(stream.disposition)
+    impaired = "hearing_impaired" in disposition or "visual_impaired" in disposition
+    rate = getattr(stream.codec_context, "bit_rate", None) or 0
+    return (int(not impaired) + int("default" in disposition), min(5, stream.frames), rate, -stream.index)
+
+
 def _is_cover(stream: Any) -> bool:
-    return "attached_pic" in str(getattr(stream, "disposition", ""))
+    disposition = str(getattr(stream, "disposition", ""))
+    return any(kind in disposition for kind in _COVERS)

@@ -7,14 +7,15 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import InputError
-from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
-from tam_plugin.video.index import FrameIndex
+from tam_plugin.video.container import check_picture_size, libav_errors, one_line, open_video, packets_of
 from tam_plugin.video.integrity import require_whole
 from tam_plugin.video.mp4 import header_index
 from tam_plugin.video.orientation import Orientation, orientation_of
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+    from tam_plugin.video.index import PacketIndex
 
 _FIRST_FRAME_PACKETS = 512
 """Packets to try for a first frame before a video is taken as one that cannot be decoded."""
@@ -31,6 +32,7 @@ class Header:
         orientation: the turn that makes them upright.
         fps: the container's average frame rate; None where it tells none.
         index: the frame index, where the header lists all frames (MP4, MOV); else None.
+        stream: the number of the video stream that is read.
     """
 
     path: str
@@ -38,7 +40,8 @@ class Header:
     size: tuple[int, int]
     orientation: Orientation
     fps: float | None
-    index: FrameIndex | None
+    index: PacketIndex | None
+    stream: int
 
 
 def read_header(path: str) -> Header:
@@ -53,6 +56,7 @@ def read_header(path: str) -> Header:
             first, packets = _first_frame(container, stream)
         if first is None:
             raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected a playable video")
+        check_picture_size(path, first.width, first.height)
         return Header(
             path=path,
             codec=stream.codec_context.name,
@@ -60,6 +64,7 @@ def read_header(path: str) -> Header:
             orientation=orientation_of(first),
             fps=_rate(stream.average_rate) or _rate(stream.guessed_rate),
             index=header_index(path, stream, packets),
+            stream=stream.index,
         )
 
 
@@ -73,7 +78,7 @@ def _first_frame(container: Any, stream: Any) -> tuple[Any | None, list[tuple[in
             times.append((packet.pts, packet.dts))
         try:
             frames = stream.codec_context.decode(packet)
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             continue
         if frames:
             return frames[0], times

@@ -1,42 +1,92 @@
-"""The frame index: which packet holds which frame, built by demuxing without decoding.
+"""The frame index: which frames a video shows, when, and how they are reached.
 
-A packet takes 17 bytes (two timestamps and a flag) and three numbers of 8 bytes for its place in the order of
-presentation, so an hour at 30 frames a second takes 4.4 MB.
+An index from packets (:class:`PacketIndex`) is built by demuxing without decoding. A packet takes 17 bytes (two
+timestamps and a flag) and three numbers of 8 bytes for its place in the order of presentation, so an hour at 30 frames
+a second takes 4.4 MB. It is taken only where the packets' times can be those of their frames; everywhere else frames
+are reached by decoding from the start, and the decoder's own order is the order of presentation.
+
 Frames are numbered in the order of presentation; packets in the order of decoding.
 """
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
-from tam_plugin.video.integrity import cut_short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NO_TIME = np.iinfo(np.int64).min
+NO_TIME = np.iinfo(np.int64).min
+"""The decoding time of a packet that has none."""
+
+_DEEPEST_REORDERING = 32
+"""Places that a frame may move between decoding and presentation: no codec holds back more than 16."""
+
+_RESTARTING_FORMATS = frozenset({"mpegts", "mpeg"})
+"""Formats whose times may jump ahead where recordings were joined, as they fall elsewhere (libav's TS_DISCONT)."""
+
+_JUMP_S = 10.0
+"""A jump ahead by more than this is such a joint, as for ffmpeg."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameIndex:
-    """Packets of a video stream, in the order of decoding, and their order of presentation.
+    """The frames that a video shows, in the order of presentation.
+
+    Attributes:
+        timestamps_s: float64 ``[n]``, presentation times counted from the first frame, rising.
+        is_keyframe: bool ``[n]``; all False where only decoding would tell.
+        last_s: how long the last frame stands, in seconds; 0 where nothing tells.
+        in_order: why the frames can be reached only by decoding from the start, in words; None where packets tell
+            their frames apart.
+        timed: False where the times are an even spacing that stands in for what only decoding tells.
+    """
+
+    timestamps_s: NDArray[np.float64]
+    is_keyframe: NDArray[np.bool_]
+    last_s: float = 0.0
+    in_order: str | None = None
+    timed: bool = True
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are shown, n."""
+        return len(self.timestamps_s)
+
+    def duration_s(self, fps: float | None) -> float:
+        """Seconds from the start of the first frame to the end of the last.
+
+        Args:
+            fps: the frame rate that the container tells, for a last frame of which nothing tells how long it stands.
+        """
+        span_s = float(self.timestamps_s[-1])
+        if self.last_s > 0:
+            return span_s + self.last_s
+        if self.num_frames > 1 and span_s > 0:
+            return span_s + span_s / (self.num_frames - 1)
+        return span_s + 1 / (fps or 25.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacketIndex(FrameIndex):
+    """An index whose frames can each be reached from the keyframe before it.
 
     Attributes:
         pts: int64 ``[P]``, presentation times in units of the stream's time base.
-        dts: int64 ``[P]``, decoding times; the least int64 where there is none.
+        dts: int64 ``[P]``, decoding times; :data:`NO_TIME` where there is none.
         is_key: bool ``[P]``.
         shown: int64 ``[n]``, the packet of each frame, in the order of presentation.
         seconds_per_tick: the stream's time base.
-        from_packets: False where the packets do not tell their frames apart, so that every frame had to be decoded
-            to list them: ``pts`` then holds a row for each frame, and frames can only be reached one after the other.
+        suspicious: True where a codec that reorders its pictures comes with times that do not: the order of each group
+            must then be proved by decoding all of it.
     """
 
     pts: NDArray[np.int64]
@@ -44,23 +94,7 @@ class FrameIndex:
     is_key: NDArray[np.bool_]
     shown: NDArray[np.int64]
     seconds_per_tick: float
-    from_packets: bool = True
-
-    @property
-    def num_frames(self) -> int:
-        """Frames that are shown, n."""
-        return len(self.shown)
-
-    @cached_property
-    def timestamps_s(self) -> NDArray[np.float64]:
-        """float64 ``[n]``: presentation times, counted from the first frame."""
-        pts = self.pts[self.shown]
-        return (pts - pts[0]) * self.seconds_per_tick
-
-    @cached_property
-    def is_keyframe(self) -> NDArray[np.bool_]:
-        """bool ``[n]``: which frames are keyframes, in the order of presentation."""
-        return self.is_key[self.shown]
+    suspicious: bool = False
 
     @cached_property
     def _by_time(self) -> NDArray[np.int64]:
@@ -76,7 +110,8 @@ class FrameIndex:
         return int(self._by_time[rank])
 
     @cached_property
-    def _keys(self) -> NDArray[np.int64]:
+    def keys(self) -> NDArray[np.int64]:
+        """The packets that are keyframes, in the order of decoding."""
         return np.flatnonzero(self.is_key)
 
     def start_packet(self, packet: int) -> int:
@@ -85,108 +120,203 @@ class FrameIndex:
         The last keyframe that is decoded no later and shown no later: pictures that follow a keyframe in the file but
         are shown before it (an open group of pictures) need the group before.
         """
-        place = int(np.searchsorted(self._keys, packet, side="right")) - 1
-        while place > 0 and self.pts[self._keys[place]] > self.pts[packet]:
+        place = int(np.searchsorted(self.keys, packet, side="right")) - 1
+        while place > 0 and self.pts[self.keys[place]] > self.pts[packet]:
             place -= 1
-        return int(self._keys[max(place, 0)])
+        return int(self.keys[max(place, 0)])
+
+    def earlier_start(self, start: int) -> int | None:
+        """The keyframe packet before the keyframe packet ``start``; None where it is the first."""
+        place = int(np.searchsorted(self.keys, start)) - 1
+        return int(self.keys[place]) if place >= 0 else None
+
+    def frame_at(self, pts: int) -> int:
+        """The number of the first frame that is shown at ``pts`` or later."""
+        return int(np.searchsorted(self.pts[self.shown], pts))
 
 
-def scan_packets(path: str) -> FrameIndex | None:
-    """The frame index of ``path`` from its packets, or None where the packets do not tell its frames apart.
+@dataclass(frozen=True, kw_only=True)
+class PacketTable:
+    """What the packets of a video stream tell, in the order of decoding.
+
+    Attributes:
+        pts: int64 ``[P]``; dts: int64 ``[P]``; both :data:`NO_TIME` where there is none.
+        is_key: bool ``[P]``.
+        hidden: bool ``[P]``, decoded but not shown (an edit list is at work).
+        duration: int64 ``[P]``, ticks that each frame stands; 0 where nothing tells.
+        seconds_per_tick: the stream's time base.
+        reorders: whether the codec says that it shows pictures in another order than it decodes them.
+        restarts: whether the format's times may jump ahead where recordings were joined.
+        told_s: seconds from the first frame to the end of the last, where the container tells them better than the last
+            packet does; else 0.
+    """
+
+    pts: NDArray[np.int64]
+    dts: NDArray[np.int64]
+    is_key: NDArray[np.bool_]
+    hidden: NDArray[np.bool_]
+    duration: NDArray[np.int64]
+    seconds_per_tick: float
+    reorders: bool
+    restarts: bool
+    told_s: float = 0.0
+
+
+def scan_packets(path: str) -> FrameIndex:
+    """The frame index of ``path`` from its packets; see :func:`index_of`.
 
     Raises:
         InputError: the file cannot be opened, has no video, or holds no frame.
     """
-    pts, dts, key, hidden = array("q"), array("q"), bytearray(), bytearray()
-    timed = True
+    pts, dts, duration = array("q"), array("q"), array("q")
+    key, hidden = bytearray(), bytearray()
     with open_video(path) as (container, stream), libav_errors(path, "cannot be read to its end"):
-        seconds_per_tick = float(stream.time_base)
         for packet in packets_of(container, stream):
-            timed = timed and packet.pts is not None
-            pts.append(0 if packet.pts is None else packet.pts)
-            dts.append(_NO_TIME if packet.dts is None else packet.dts)
+            pts.append(NO_TIME if packet.pts is None else packet.pts)
+            dts.append(NO_TIME if packet.dts is None else packet.dts)
+            duration.append(packet.duration or 0)
             key.append(packet.is_keyframe)
             hidden.append(packet.is_discard)
+        table = PacketTable(
+            pts=np.frombuffer(pts, np.int64),
+            dts=np.frombuffer(dts, np.int64),
+            is_key=np.frombuffer(key, np.bool_),
+            hidden=np.frombuffer(hidden, np.bool_),
+            duration=np.frombuffer(duration, np.int64),
+            seconds_per_tick=float(stream.time_base),
+            reorders=reorders(stream),
+            restarts=stream.container.format.name in _RESTARTING_FORMATS,
+            told_s=_told_duration_s(container, stream, pts[0] if pts else NO_TIME),
+        )
     if not pts:
         raise InputError(f"video {one_line(path)}: its video stream holds no frame; expected at least one")
-    is_key = np.frombuffer(key, np.bool_)
-    if not timed or not is_key.any():
-        return None
-    return ordered_index(
-        np.frombuffer(pts, np.int64),
-        np.frombuffer(dts, np.int64),
-        is_key,
-        np.frombuffer(hidden, np.bool_),
-        seconds_per_tick,
+    return index_of(table)
+
+
+def _told_duration_s(container: Any, stream: Any, first_pts: int) -> float:
+    """What formats whose packets do not tell how long the last picture stands say in their headers; 0 where nothing is.
+
+    Matroska and FLV give each packet the usual duration of a frame, and AVI knows no times at all.
+    """
+    name = container.format.name
+    if name == "avi":
+        return float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if name not in ("matroska,webm", "flv") or first_pts == NO_TIME:
+        return 0.0
+    alone = len(container.streams) == 1
+    end_s = _clock_s(stream.metadata.get("DURATION", "")) or (
+        container.duration / 1e6 if alone and container.duration else 0.0
+    )
+    return max(0.0, end_s - float(first_pts * stream.time_base))
+
+
+def _clock_s(text: str) -> float:
+    """Seconds of ``hh:mm:ss.fraction``; 0 for anything else."""
+    match = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", text.strip("\0 "), re.ASCII)
+    if match is None:
+        return 0.0
+    hours, minutes, seconds = match.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def reorders(stream: Any) -> bool:
+    """Whether the codec of ``stream`` shows pictures in another order than it decodes them, as far as it tells."""
+    return bool(stream.codec_context.has_b_frames)
+
+
+def index_of(table: PacketTable) -> FrameIndex:
+    """The index that packets tell: a :class:`PacketIndex` where their times can be those of their frames.
+
+    They cannot where some packet has no time, two frames have the same, decoding times fall or jump (recordings that
+    were joined), or frames move further than any codec moves them. The times of joined recordings follow each other.
+    """
+    visible = np.flatnonzero(~table.hidden)
+    if table.is_key.any():
+        # pictures before the first keyframe (a stream that was cut into) cannot be decoded
+        visible = visible[visible >= np.flatnonzero(table.is_key)[0]]
+    if len(visible) == 0:
+        visible = np.arange(len(table.pts))
+    pts = table.pts[visible]
+    if not table.is_key.any() or (pts == NO_TIME).any():
+        return _untimed(len(visible), "its packets do not tell when their frames are shown")
+    ends = _joints(table, visible)
+    if len(ends) > 1:
+        return _joined(table, visible, ends)
+    order = np.argsort(pts, kind="stable")
+    shown = visible[order]
+    if (np.diff(pts[order]) <= 0).any():
+        return _untimed(len(visible), "two of its frames are said to be shown at the same time")
+    moved = order != np.arange(len(order))
+    if np.abs(order - np.arange(len(order))).max() > _DEEPEST_REORDERING or (moved.any() and not table.reorders):
+        return _untimed(len(visible), "its times put frames in an order that its codec does not have")
+    timestamps_s = (pts[order] - pts[order[0]]) * table.seconds_per_tick
+    stands_s = max(0, int(table.duration[shown[-1]])) * table.seconds_per_tick
+    return PacketIndex(
+        timestamps_s=timestamps_s,
+        is_keyframe=table.is_key[shown],
+        last_s=max(stands_s, table.told_s - float(timestamps_s[-1])),
+        pts=table.pts,
+        dts=table.dts,
+        is_key=table.is_key,
+        shown=shown,
+        seconds_per_tick=table.seconds_per_tick,
+        suspicious=table.reorders and not moved.any(),
     )
 
 
-def ordered_index(
-    pts: NDArray[np.int64],
-    dts: NDArray[np.int64],
-    is_key: NDArray[np.bool_],
-    hidden: NDArray[np.bool_],
-    seconds_per_tick: float,
-) -> FrameIndex | None:
-    """The index of packets of which none is without a time; None where two shown ones have the same."""
-    visible = np.flatnonzero(~hidden)
-    # pictures before the first keyframe (a stream that was cut into) cannot be decoded
-    visible = visible[visible >= np.flatnonzero(is_key)[0]]
-    shown = visible[np.argsort(pts[visible], kind="stable")]
-    if len(shown) == 0 or (np.diff(pts[shown]) <= 0).any():
-        return None
-    return FrameIndex(pts=pts, dts=dts, is_key=is_key, shown=shown, seconds_per_tick=seconds_per_tick)
-
-
-def scan_frames(path: str, *, num_threads: int = 1) -> FrameIndex:
-    """The frame index of ``path`` from decoding all of it: for streams whose packets do not tell frames apart.
-
-    Raises:
-        InputError: no frame can be decoded, or some packet is damaged; the message says how many frames were read.
-    """
-    pts, key = array("q"), bytearray()
-    timed = True
-    with open_video(path, num_threads=num_threads) as (container, stream):
-        seconds_per_tick = float(stream.time_base)
-        seconds_per_frame = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-        for frame in decoded_frames(path, container, stream):
-            timed = timed and frame.pts is not None and (not pts or frame.pts > pts[-1])
-            pts.append(0 if frame.pts is None else frame.pts)
-            key.append(bool(frame.key_frame))
-    if not pts:
-        raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected a playable video")
-    times = np.frombuffer(pts, np.int64)
-    if not timed:  # a bare stream: frames follow each other at its nominal rate
-        times, seconds_per_tick = np.arange(len(pts)), seconds_per_frame
+def _untimed(num_frames: int, reason: str) -> FrameIndex:
     return FrameIndex(
-        pts=times,
-        dts=np.full(len(pts), _NO_TIME),
-        is_key=np.frombuffer(key, np.bool_),
-        shown=np.arange(len(pts)),
-        seconds_per_tick=seconds_per_tick,
-        from_packets=False,
+        timestamps_s=np.arange(num_frames, dtype=np.float64),
+        is_keyframe=np.zeros(num_frames, np.bool_),
+        in_order=reason,
+        timed=False,
     )
 
 
-def decoded_frames(path: str, container: Any, stream: Any) -> Any:
-    """Every frame of ``stream``, in the order of presentation, decoded from the start.
+def _joints(table: PacketTable, visible: NDArray[np.int64]) -> list[int]:
+    """Where in ``visible`` each recording of a joined file ends: one end where the times are of one piece."""
+    dts = table.dts[visible]
+    known = np.flatnonzero(dts != NO_TIME)
+    steps = np.diff(dts[known]) * table.seconds_per_tick
+    breaks = steps < 0
+    if table.restarts:
+        breaks |= steps > _JUMP_S
+    return [*known[1:][breaks].tolist(), len(visible)]
 
-    Raises:
-        InputError: a packet is damaged; the message says how many frames came before the end.
+
+def _joined(table: PacketTable, visible: NDArray[np.int64], ends: list[int]) -> FrameIndex:
+    """The frames of joined recordings: each keeps its own times, and starts where the decoding of the one before ends.
+
+    That is how ffmpeg joins them. Frames that a cut left behind the end of their recording are moved before it.
     """
-    import av
+    times: list[NDArray[np.float64]] = []
+    at_s, start = 0.0, 0
+    for end in ends:
+        part = visible[start:end]
+        pts = np.sort(table.pts[part])
+        own_s = (pts - pts[0]) * table.seconds_per_tick
+        length_s = _decoding_length_s(table, part)
+        late = int(np.searchsorted(own_s, length_s))
+        if 0 < late < len(own_s):
+            own_s[late:] = np.linspace(own_s[late - 1], length_s, len(own_s) - late + 2)[1:-1]
+        times.append(at_s + own_s)
+        last_s = length_s - float(own_s[-1])
+        at_s += length_s
+        start = end
+    timestamps_s = np.concatenate(times)
+    return FrameIndex(
+        timestamps_s=timestamps_s,
+        is_keyframe=np.zeros(len(timestamps_s), np.bool_),
+        last_s=max(0.0, last_s),
+        in_order=f"its timestamps start again {len(ends) - 1} time{'s' if len(ends) > 2 else ''}",
+        timed=bool((np.diff(timestamps_s) > 0).all()),
+    )
 
-    count = 0
-    damaged = False
-    with libav_errors(path, "cannot be read to its end"):
-        for packet in chain(packets_of(container, stream), [None]):
-            try:
-                frames = stream.codec_context.decode(packet)
-            except av.error.InvalidDataError:
-                damaged = damaged or count > 0  # a stream that was cut into starts with packets that nothing can decode
-                continue
-            for frame in frames:
-                count += 1
-                yield frame
-    if damaged:
-        raise cut_short(path, count)
+
+def _decoding_length_s(table: PacketTable, part: NDArray[np.int64]) -> float:
+    """Seconds from the first decoding time of ``part`` to the end of its last."""
+    dts = table.dts[part]
+    dts = dts[dts != NO_TIME]
+    span = int(dts[-1] - dts[0])
+    stands = int(table.duration[part[-1]]) or (span // (len(dts) - 1) if len(dts) > 1 else 1)
+    return (span + max(1, stands)) * table.seconds_per_tick

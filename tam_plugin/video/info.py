@@ -51,6 +51,10 @@ class SampledVideo:
         info: the video.
         backend: the reader that decoded the frames: ``"pyav"``, ``"decord"``, ``"torchcodec"`` or ``"images"``.
         snapped: frames that were moved from their uniform place to a keyframe.
+        damaged_frames: the frames (their places in the order of presentation) that were wanted and are damaged. Each
+            was replaced by the nearest whole frame of its sampling interval, whose place and time stand in ``indices``
+            and ``timestamps_s``; where the interval has none, the damaged picture is shown as players show it (its
+            place is then in ``indices`` too), or left out where nothing of it can be decoded.
     """
 
     frames: NDArray[np.uint8] = field(repr=False)
@@ -59,6 +63,7 @@ class SampledVideo:
     info: VideoInfo
     backend: str
     snapped: int = 0
+    damaged_frames: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from tam_plugin.video.index import FrameIndex, ordered_index
+from tam_plugin.video.index import PacketIndex, PacketTable, index_of, reorders
 from tam_plugin.video.integrity import header_entries
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LARGEST_HEADER = 1 << 28
 
 
-def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, int | None]]) -> FrameIndex | None:
+def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, int | None]]) -> PacketIndex | None:
     """The frame index from the header, or None where the header does not tell it beyond doubt.
 
     Args:
@@ -47,8 +47,25 @@ def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, i
     pts += first_packets[0][0] - pts[0]  # libav shifts all times so that no frame is shown before it is decoded
     if list(zip(pts.tolist(), dts, strict=True))[: len(first_packets)] != first_packets:
         return None
-    hidden = np.zeros(len(pts), np.bool_)
-    return ordered_index(pts, decoding, np.frombuffer(is_key, np.bool_), hidden, float(stream.time_base))
+    index = index_of(
+        PacketTable(
+            pts=pts,
+            dts=decoding,
+            is_key=np.frombuffer(is_key, np.bool_),
+            hidden=np.zeros(len(pts), np.bool_),
+            duration=_durations(decoding, stream.duration),
+            seconds_per_tick=float(stream.time_base),
+            reorders=reorders(stream),
+            restarts=False,
+        )
+    )
+    return index if isinstance(index, PacketIndex) else None
+
+
+def _durations(dts: NDArray[np.int64], total: int | None) -> NDArray[np.int64]:
+    """int64 ``[P]``: how long each frame stands: until the next is decoded, the last one until the track ends."""
+    ends = dts[0] + total if total else dts[-1]
+    return np.maximum(np.diff(dts, append=ends), 0)
 
 
 def composition_offsets(path: str, track: int, count: int) -> NDArray[np.int64] | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,10 +44,38 @@ def orientation_of(frame: Any) -> Orientation:
     Players turn by quarter turns; a matrix that is no quarter turn (with or without mirroring) is taken as upright,
     as decord takes it.
     """
+    try:
+        return _from_side_data(frame)
+    except ValueError:  # PyAV shows none of it where it has no name for some of it (EXIF in 18.1, say)
+        with _NAMELESS_LOCK, _nameless_kinds():
+            return _from_side_data(frame)
+
+
+def _from_side_data(frame: Any) -> Orientation:
     for side_data in frame.side_data:
-        if side_data.type.name == "DISPLAYMATRIX":
-            return orientation_of_matrix(struct.unpack("=9i", bytes(side_data)[:36]))
+        if side_data.type.name == "DISPLAYMATRIX" and len(content := bytes(side_data)) >= 36:
+            return orientation_of_matrix(struct.unpack("=9i", content[:36]))
     return UPRIGHT
+
+
+_NAMELESS_LOCK = Lock()
+
+
+@contextmanager
+def _nameless_kinds() -> Iterator[None]:
+    """Let PyAV's list of kinds of side data answer for numbers that it does not know, while a frame is looked at."""
+    from av.sidedata.sidedata import Type
+
+    def nameless(cls: Any, value: object) -> Any:
+        kind = object.__new__(cls)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return kind
+
+    Type._missing_ = classmethod(nameless)
+    try:
+        yield
+    finally:
+        del Type._missing_
 
 
 def orientation_of_matrix(matrix: tuple[int, ...]) -> Orientation:

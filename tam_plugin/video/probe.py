@@ -6,7 +6,8 @@ import os
 
 from tam_plugin.video.container import checked_path
 from tam_plugin.video.header import Header, read_header
-from tam_plugin.video.index import FrameIndex, scan_frames, scan_packets
+from tam_plugin.video.in_order import scan_frames
+from tam_plugin.video.index import FrameIndex, scan_packets
 from tam_plugin.video.info import VideoInfo
 
 
@@ -14,7 +15,8 @@ def probe_video(path: str | os.PathLike[str], *, image_fps: float = 1.0) -> Vide
     """What there is to know of a video before its frames are taken.
 
     One frame is decoded, for the size and the turn it is displayed with. Where the header lists every frame (MP4, MOV),
-    nothing else is read; elsewhere the packets are counted, without decoding them.
+    nothing else is read; elsewhere the packets are counted, without decoding them. Only a file whose packets do not tell
+    when their frames are shown is decoded as a whole.
 
     Args:
         path: a video file, or a directory of images, which are taken in natural order: ``frame_2`` before ``frame_10``.
@@ -29,7 +31,8 @@ def probe_video(path: str | os.PathLike[str], *, image_fps: float = 1.0) -> Vide
 
         return probe_images(name, image_fps)
     header = read_header(name)
-    return video_info(header, header.index or scan_packets(name) or scan_frames(name))
+    index = header.index or scan_packets(name)
+    return video_info(header, index if index.timed else scan_frames(name, by_packets=index))
 
 
 def video_info(header: Header, index: FrameIndex) -> VideoInfo:
@@ -38,7 +41,7 @@ def video_info(header: Header, index: FrameIndex) -> VideoInfo:
     width, height = header.size[::-1] if header.orientation.swaps_sides else header.size
     return VideoInfo(
         path=header.path,
-        duration_s=index.num_frames / fps,
+        duration_s=index.duration_s(header.fps),
         fps=fps,
         num_frames=index.num_frames,
         width=width,

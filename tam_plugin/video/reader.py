@@ -1,4 +1,8 @@
-"""The one interface of the readers, and the choice among them."""
+"""What readers are asked for and give back, and the choice among them.
+
+One rule holds for all: a reader proves its frames or is not used for that file. PyAV proves them by the times that the
+decoder gives, or by reading in order; the other libraries are checked against it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tam_plugin.errors import InputError, require
-from tam_plugin.video.container import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +27,7 @@ class ReadRequest:
 
     Attributes:
         path: the file.
+        stream: the number of its video stream.
         index: its frame index.
         orientation: the turn that makes its pictures upright.
         indices: int64 ``[T]``, frames wanted, in the order of presentation, strictly increasing.
@@ -34,6 +38,7 @@ class ReadRequest:
     """
 
     path: str
+    stream: int
     index: FrameIndex
     orientation: Orientation
     indices: NDArray[np.int64]
@@ -53,31 +58,56 @@ class ReadRequest:
         return self.stored_size != self.native_size
 
 
-class Reader(Protocol):
-    """Decodes frames of one file into an array."""
+NOT_READ = -1
+"""The place of a row of which no picture could be decoded at all."""
 
-    def __call__(self, request: ReadRequest) -> None:
-        """Fill ``request.out``.
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a reader did.
+
+    Attributes:
+        index: the index that the frames are numbered by. Where it has another number of frames than the request's, the
+            frames taken are not the ones wanted, and the request must be made again by this one.
+        shown: int64 ``[T]``, the frame that stands in each row: the one wanted, or the whole frame that replaces a
+            damaged one, or :data:`NOT_READ`.
+        damaged: rows whose wanted frame is damaged.
+    """
+
+    index: FrameIndex
+    shown: NDArray[np.int64]
+    damaged: tuple[int, ...] = ()
+
+
+class ForeignReader(Protocol):
+    """Reads by another library what PyAV has read and proved."""
+
+    def __call__(self, request: ReadRequest, exempt: set[int]) -> None:
+        """Put the library's pictures over PyAV's in ``request.out``; rows in ``exempt`` are known to be damaged.
 
         Raises:
-            FramesMissingError: some frames that the index lists did not come out of the decoder.
+            InputError: the library cannot read the file, or returns other pictures.
         """
 
 
-class FramesMissingError(Exception):
-    """Frames that the index lists did not come out of the decoder; ``got`` did."""
-
-    def __init__(self, got: int) -> None:
-        super().__init__(got)
-        self.got = got
+class IndexBrokenError(Exception):
+    """What came out of the decoder does not fit the index; the message says what did not hold."""
 
 
-def other_count(backend: str, count: int, request: ReadRequest) -> InputError:
-    """The error for a library that does not list the frames that are shown (hidden by an edit list, say)."""
-    return InputError(
-        f"video {one_line(request.path)}: {backend} finds {count} frames where {request.index.num_frames} are shown, "
-        f"so their numbers do not agree; use backend 'pyav'"
-    )
+def sampling_intervals(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first and the last frame of each sample's interval, int64 ``[T]`` each: they meet halfway between samples.
+
+    The middle itself belongs to the earlier sample, as in snapping. Before the first and behind the last sample the
+    interval reaches as far as on its other side; a single sample has the whole video.
+    """
+    import numpy as np
+
+    if len(indices) == 1:
+        return np.zeros(1, np.int64), np.full(1, np.iinfo(np.int64).max)
+    middles = (indices[1:] + indices[:-1]) // 2
+    first = max(0, 2 * int(indices[0]) - int(middles[0]))
+    last = 2 * int(indices[-1]) - int(middles[-1])
+    return np.concatenate([[first], middles + 1]), np.concatenate([middles, [last]])
 
 
 _READERS: dict[str, tuple[str, str | None]] = {
@@ -116,8 +146,8 @@ def check_backend(backend: str) -> str:
     return backend
 
 
-def reader_of(backend: str) -> Reader:
-    """The reader named ``backend`` (a name that :func:`check_backend` returned)."""
+def reader_of(backend: str) -> ForeignReader:
+    """The reader of another library named ``backend`` (a name that :func:`check_backend` returned, not ``"pyav"``)."""
     module = importlib.import_module(f"tam_plugin.video.reader_{backend}")
-    read: Reader = module.read
+    read: ForeignReader = module.read
     return read

@@ -7,28 +7,26 @@ What makes it fast, with the pixels of a plain decode:
 - the decoder is drained as soon as the last target of a group was sent, so no frame beyond it is decoded;
 - PyAV lets go of the interpreter while libav decodes, so threads that each own a container share the groups;
 - only wanted frames are converted to RGB, at the size wanted, one frame in flight a thread.
+
+What proves the frames: a frame is taken by the time that the decoder gives it, and the times that come out of the decoder
+must rise. The first pictures of a file are decoded without skipping any, and so is every group of a file whose times look
+invented. Where that does not hold, the file is read in order (:mod:`tam_plugin.video.in_order`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from tam_plugin.video.container import libav_errors, open_video, packets_of
-from tam_plugin.video.index import decoded_frames
-from tam_plugin.video.reader import FramesMissingError, ReadRequest
-from tam_plugin.video.scaling import conversion_settings, scaling_flags
-
-if TYPE_CHECKING:
-    from tam_plugin.video.index import FrameIndex
-
-_PIXEL = np.dtype("V3")
-"""An RGB pixel as one element: turning a picture moves pixels, not single bytes."""
+from tam_plugin.video.damage import Damage
+from tam_plugin.video.in_order import read_in_order
+from tam_plugin.video.index import PacketIndex
+from tam_plugin.video.reader import NOT_READ, IndexBrokenError, Reading, ReadRequest, sampling_intervals
+from tam_plugin.video.writing import FrameWriter
 
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs whose unreferenced pictures are marked so that no other picture can need them. HEVC's marks hold within one
@@ -40,6 +38,12 @@ _SEEK_EARLIER_S = (0.5, 2.0, 8.0, 32.0)
 _READ_ON_PACKETS = 64
 """A group that starts at most this many packets ahead is reached by reading on, which is cheaper than a seek."""
 
+_PROVING_PACKETS = 16
+"""Pictures at the start of a file that are decoded without skipping any: times in a wrong order show there."""
+
+_REPLACING_ROUNDS = 4
+"""Times that a damaged frame's neighbours are tried before it is shown as it is."""
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -50,32 +54,86 @@ class _Group:
     rows: dict[int, int]
 
 
-def read(request: ReadRequest) -> None:
+@dataclass(frozen=True)
+class _Damaged:
+    """A row whose frame is damaged, the frames [since, until) around it that are, and whether a picture came out."""
+
+    row: int
+    since: int
+    until: int
+    pictured: bool
+
+
+def read(request: ReadRequest) -> Reading:
     """Fill ``request.out`` with the frames wanted; see :class:`tam_plugin.video.reader.Reader`."""
-    if not request.index.from_packets:
-        _read_in_order(request)
-        return
-    groups = _groups(request.index, request.indices)
+    if not isinstance(request.index, PacketIndex):
+        return read_in_order(request)
+    shown = request.indices.copy()
+    found = {one.row: one for one in _read_groups(request, request.index, dict(enumerate(shown.tolist())))}
+    damaged = tuple(sorted(found))
+    for _ in range(_REPLACING_ROUNDS):
+        instead = _nearest_beyond(found.values(), request)
+        if not instead:
+            break
+        again = {one.row: one for one in _read_groups(request, request.index, instead)}
+        for row, place in instead.items():
+            if row in again:  # damaged too: look beyond both
+                since, until = again[row].since, again[row].until
+                found[row] = replace(found[row], since=min(found[row].since, since), until=max(found[row].until, until))
+            else:
+                shown[row] = place
+                del found[row]
+    # where no whole frame of the interval was found, the damaged picture itself is shown, if there is one
+    as_they_are = {row: int(shown[row]) for row in found}
+    for one in _read_groups(request, request.index, as_they_are) if as_they_are else ():
+        if not one.pictured:
+            shown[one.row] = NOT_READ
+    return Reading(index=request.index, shown=shown, damaged=damaged)
+
+
+def _nearest_beyond(found: Iterable[_Damaged], request: ReadRequest) -> dict[int, int]:
+    """Row → the nearest frame of its sampling interval that is not known to be damaged; rows without one are left out."""
+    least, most = sampling_intervals(request.indices)
+    instead = {}
+    for one in found:
+        wanted = int(request.indices[one.row])
+        furthest = min(int(most[one.row]), request.index.num_frames - 1)
+        near = [place for place in (one.since - 1, one.until) if least[one.row] <= place <= furthest]
+        if near:
+            instead[one.row] = min(near, key=lambda place: abs(place - wanted))
+    return instead
+
+
+def _read_groups(request: ReadRequest, index: PacketIndex, places: dict[int, int]) -> list[_Damaged]:
+    """Read frame ``places[row]`` into each row; returns the rows whose frame is damaged.
+
+    Raises:
+        IndexBrokenError: what was decoded does not fit the index.
+    """
+    groups = _groups(index, places)
     workers = max(1, min(request.num_threads, len(groups)))
     queue = _Queue(iter(groups))
     # with fewer groups than threads, the decoder's own threads take the rest
     codec_threads = request.num_threads if workers == 1 else 1
     if workers == 1:
-        missing = _work(request, queue, codec_threads)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            missing = sum(pool.map(lambda _: _work(request, queue, codec_threads), range(workers)))
-    if missing:
-        raise FramesMissingError(len(request.indices) - missing)
+        return _work(request, index, queue, codec_threads)
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda _: _work(request, index, queue, codec_threads), range(workers))
+        return [one for part in found for one in part]
 
 
-def _groups(index: FrameIndex, indices: np.ndarray) -> list[_Group]:
+def _groups(index: PacketIndex, places: dict[int, int]) -> list[_Group]:
     rows: dict[int, dict[int, int]] = {}
     last: dict[int, int] = {}
-    for row, packet in enumerate(index.shown[indices].tolist()):
+    for row, place in places.items():
+        packet = int(index.shown[place])
         start = index.start_packet(packet)
         rows.setdefault(start, {})[int(index.pts[packet])] = row
         last[start] = max(last.get(start, packet), packet)
+    first = int(index.keys[0])
+    if first in last:  # read on, within the group, until its order is proved
+        following = int(index.keys[1]) if len(index.keys) > 1 else len(index.pts)
+        last[first] = max(last[first], min(first + _PROVING_PACKETS, following - 1))
     groups = [_Group(start, last[start], rows[start]) for start in sorted(rows)]
     # long ones first, so that no thread is left with one at the end; short ones in order, to be reached by reading on
     return sorted(groups, key=lambda group: min(0, _READ_ON_PACKETS - (group.last - group.start)))
@@ -92,57 +150,108 @@ class _Queue:
         with self.lock:
             return next(self.groups, None)
 
-
-def _work(request: ReadRequest, queue: _Queue, codec_threads: int) -> int:
-    """Read groups off the queue with a container of one's own; the number of frames that did not come out."""
-    missing = 0
-    with open_video(request.path, num_threads=codec_threads) as (container, stream):
-        cursor = _Cursor(container, stream, request.index)
-        writer = FrameWriter(request)
-        while (group := queue.take()) is not None:
-            with libav_errors(request.path, "cannot be decoded"):
-                missing += _read_group(group, cursor, stream, writer)
-    return missing
+    def clear(self) -> None:
+        """Hand out no more groups."""
+        with self.lock:
+            self.groups = iter(())
 
 
-def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter) -> int:
+def _work(request: ReadRequest, index: PacketIndex, queue: _Queue, codec_threads: int) -> list[_Damaged]:
+    """Read groups off the queue with a container of one's own; returns the rows whose frame is damaged."""
+    damaged: list[_Damaged] = []
+    try:
+        with open_video(request.path, num_threads=codec_threads) as (container, stream):
+            cursor = _Cursor(container, stream, index)
+            writer = FrameWriter(request)
+            while (group := queue.take()) is not None:
+                with libav_errors(request.path, "cannot be decoded"):
+                    damaged += _read_surely(group, cursor, stream, writer)
+    except BaseException:
+        queue.clear()
+        raise
+    return damaged
+
+
+def _read_surely(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter) -> list[_Damaged]:
+    """Decode one group; where frames seem damaged, once more from an earlier keyframe.
+
+    A keyframe that needs pictures before it (intra refresh) is no damage.
+    """
+    found = _read_group(group, cursor, stream, writer)
+    before = cursor.index.earlier_start(group.start) if found else None
+    if before is None:
+        return found
+    hurt = {one.row for one in found}
+    rows = {pts: row for pts, row in group.rows.items() if row in hurt}
+    return _read_group(_Group(before, group.last, rows), cursor, stream, writer)
+
+
+def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter) -> list[_Damaged]:
+    """Decode one group; returns its rows whose frame is damaged or did not come out because of damage.
+
+    Raises:
+        IndexBrokenError: frames came out in another order than their times say, or did not come out at all.
+    """
     import av
 
+    index = cursor.index
     wanted = dict(group.rows)
+    damaged: list[int] = []
+    damage = Damage()
     codec = stream.codec_context
-    skips = codec.name in _SKIPPABLE_CODECS
+    skips = codec.name in _SKIPPABLE_CODECS and not index.suspicious
+    proving = group.start + _PROVING_PACKETS if group.start == index.keys[0] else group.start
     codec.flush_buffers()
+    latest: int | None = None
 
     def feed(packet: Any) -> None:
+        nonlocal latest
+        damage.packet(packet)
         try:
             frames = codec.decode(packet)
-        except av.error.InvalidDataError:
-            return  # a damaged packet: what it held is counted as missing
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            damage.failed(packet)
+            return
         for frame in frames:
+            whole = damage.whole(frame)
+            if whole and (frame.pts is None or (latest is not None and frame.pts <= latest)):
+                raise IndexBrokenError("its frames come out of the decoder in another order than its times say")
+            latest = frame.pts if whole else latest
             row = wanted.pop(frame.pts, None)
             if row is not None:
                 writer.write(row, frame)
+                if not whole:
+                    damaged.append(row)
 
-    for packet in cursor.packets(group.start, group.last):
+    for place, packet in cursor.packets(group.start, group.last):
+        if packet.pts != index.pts[place]:
+            raise IndexBrokenError("its packets are not those that its header lists")
         if skips:
-            codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            codec.skip_frame = "DEFAULT" if place <= proving or packet.pts in wanted else "NONREF"
         feed(packet)
     feed(None)
-    return len(wanted)
+    if wanted and not damage.seen:
+        raise IndexBrokenError("some of its packets hold no frame of their own")
+    since = index.frame_at(int(index.pts[group.start]) if damage.since is None else damage.since)
+    until = cursor.next_key_frame(group.last)
+    return [_Damaged(row, since, until, row in damaged) for row in (*damaged, *wanted.values())]
 
 
 class _Cursor:
     """Reads packets of a stream from any place on, seeking only where reading on would take longer."""
 
-    def __init__(self, container: Any, stream: Any, index: FrameIndex) -> None:
+    def __init__(self, container: Any, stream: Any, index: PacketIndex) -> None:
+        self.index = index
         self._container = container
         self._stream = stream
-        self._index = index
         self._packets: Iterator[Any] = packets_of(container, stream)
         self._next = 0
 
-    def packets(self, start: int, last: int) -> Iterator[Any]:
-        """Packets [start, last], in the order of decoding; fewer where the file ends or ``start`` is not found."""
+    def packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
+        """Packets [start, last] with their places, in the order of decoding; fewer where the file ends or ``start`` is
+        not found."""
         if not 0 <= start - self._next <= _READ_ON_PACKETS:
             self._seek(start, 0.0)
         packet = self._find(start)
@@ -154,16 +263,21 @@ class _Cursor:
         place = start
         while packet is not None:
             self._next = place + 1
-            yield packet
+            yield place, packet
             if place == last:
                 return
             place += 1
             packet = next(self._packets, None)
 
+    def next_key_frame(self, packet: int) -> int:
+        """The number of the first keyframe that is decoded after ``packet``; the number of frames where there is none."""
+        later = self.index.keys[self.index.keys > packet]
+        return self.index.frame_at(int(self.index.pts[later[0]])) if len(later) else self.index.num_frames
+
     def _find(self, start: int) -> Any | None:
         """Read on until packet ``start``; None if the place read from lies behind it."""
         for packet in self._packets:
-            place = self._index.place_of(packet.pts)
+            place = self.index.place_of(packet.pts)
             if place == start:
                 return packet
             if place is not None and place > start:
@@ -171,42 +285,6 @@ class _Cursor:
         return None
 
     def _seek(self, start: int, earlier_s: float) -> None:
-        ticks = int(self._index.pts[start]) - round(earlier_s / self._index.seconds_per_tick)
+        ticks = int(self.index.pts[start]) - round(earlier_s / self.index.seconds_per_tick)
         self._container.seek(ticks, stream=self._stream, backward=True)
         self._packets = packets_of(self._container, self._stream)
-
-
-def _read_in_order(request: ReadRequest) -> None:
-    """Decode from the first frame to the last one wanted: for streams whose frames can only be counted."""
-    rows = {place: row for row, place in enumerate(request.indices.tolist())}
-    with open_video(request.path, num_threads=request.num_threads) as (container, stream):
-        writer = FrameWriter(request)
-        for place, frame in enumerate(decoded_frames(request.path, container, stream)):
-            row = rows.pop(place, None)
-            if row is not None:
-                writer.write(row, frame)
-            if not rows:
-                return
-    raise FramesMissingError(len(request.indices) - len(rows))
-
-
-class FrameWriter:
-    """Converts decoded frames to upright RGB of the size wanted, straight into the output array."""
-
-    def __init__(self, request: ReadRequest) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        self._out = request.out.view(_PIXEL)[..., 0]
-        self._orientation = request.orientation
-        self._reformatter = VideoReformatter()
-        width, height = request.stored_size
-        self._settings: dict[str, Any] = {"format": "rgb24", "width": width, "height": height}
-        if request.scales:
-            self._settings["interpolation"] = scaling_flags()
-
-    def write(self, row: int, frame: Any) -> None:
-        """Put ``frame`` (an ``av.VideoFrame``) into row ``row``."""
-        rgb = self._reformatter.reformat(frame, **self._settings, **conversion_settings(frame))
-        plane = rgb.planes[0]
-        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : rgb.width * 3]
-        self._out[row] = self._orientation.apply(lines.view(_PIXEL))

@@ -79,7 +79,7 @@ def test_text_file(tmp_path: Path) -> None:
 
 def test_subtitles_only(tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
-    assert "has subtitle streams only" in refused(tmp_path / "a.srt")
+    assert "not in one of the video formats that are read" in refused(tmp_path / "a.srt")
 
 
 def test_audio_only(tmp_path: Path) -> None:
@@ -128,8 +128,11 @@ def test_damaged_frames_are_counted(tmp_path: Path) -> None:
         size = int.from_bytes(data[start + 4 : start + 8], "little")
         data[start + 8 : start + 8 + size] = bytes(size)
     (tmp_path / "damaged.avi").write_bytes(data)
-    with pytest.raises(InputError, match="only 40 frames can be read"):
+    with pytest.raises(InputError, match="3 of the 8 frames asked for are damaged; at most a share of 0.25"):
         sample_frames(tmp_path / "damaged.avi", 8)
+    sampled = sample_frames(tmp_path / "damaged.avi", 8, max_damaged=0.5)
+    assert sampled.damaged_frames == (42, 50, 59)
+    assert sampled.indices.tolist() == [0, 8, 16, 25, 33, 39]
 
 
 def test_no_frame_can_be_decoded(clip: Path, tmp_path: Path) -> None:

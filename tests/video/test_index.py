@@ -13,7 +13,8 @@ import pytest
 
 from tam_plugin.video import probe_video
 from tam_plugin.video.header import read_header
-from tam_plugin.video.index import scan_frames, scan_packets
+from tam_plugin.video.in_order import scan_frames
+from tam_plugin.video.index import scan_packets
 from tam_plugin.video.mp4 import composition_offsets
 
 from .clips import make_clip, with_first_frames_hidden

@@ -1,0 +1,163 @@
+"""Reading in order: every frame decoded from the start, in the decoder's own order, which is the order players show.
+
+It is the way for files whose packets do not tell their frames apart, and costs the decoding of the whole file.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tam_plugin.errors import InputError
+from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
+from tam_plugin.video.damage import Damage
+from tam_plugin.video.index import FrameIndex
+from tam_plugin.video.reader import Reading, ReadRequest, sampling_intervals
+from tam_plugin.video.writing import FrameWriter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def decoded_frames(path: str, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
+    """Every frame of ``stream`` in the order of presentation, decoded from the start, and whether it is whole."""
+    import av
+
+    damage = Damage()
+    with libav_errors(path, "cannot be read to its end"):
+        for packet in chain(packets_of(container, stream), [None]):
+            damage.packet(packet)
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                damage.failed(packet)
+                continue
+            for frame in frames:
+                yield frame, damage.whole(frame)
+
+
+def scan_frames(path: str, *, by_packets: FrameIndex | None = None, num_threads: int = 1) -> FrameIndex:
+    """The frame index of ``path`` from decoding all of it: for streams whose packets do not tell frames apart.
+
+    Args:
+        path: the file.
+        by_packets: what its packets tell, if that is known.
+        num_threads: threads inside the decoder.
+
+    Raises:
+        InputError: no frame can be decoded.
+    """
+    with open_video(path, num_threads=num_threads) as (container, stream):
+        times = _Times(stream)
+        for frame, _ in decoded_frames(path, container, stream):
+            times.add(frame)
+    return times.index(path, by_packets)
+
+
+def read_in_order(request: ReadRequest) -> Reading:
+    """Decode the whole file once and fill ``request.out`` on the way.
+
+    Returns:
+        What was read. Its index is that of the frames that were really decoded: where their number is not the one that
+        ``request.index`` expected, the frames taken are not the ones wanted, and the caller asks again by that index.
+    """
+    with open_video(request.path, num_threads=request.num_threads) as (container, stream):
+        times = _Times(stream)
+        taker = _Taker(request, FrameWriter(request))
+        for place, (frame, whole) in enumerate(decoded_frames(request.path, container, stream)):
+            times.add(frame)
+            taker.offer(place, frame, whole)
+    index = times.index(request.path, request.index)
+    return Reading(index=index, shown=taker.shown, damaged=tuple(taker.damaged))
+
+
+@dataclass
+class _Taker:
+    """Takes the frames wanted as they come by; a damaged one is replaced by the nearest whole one of its interval."""
+
+    request: ReadRequest
+    writer: FrameWriter
+    damaged: list[int] = field(default_factory=list)
+    _row: int = 0
+    _pending: tuple[int, float] | None = None
+    _last_whole: tuple[int, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self._wanted = self.request.indices.tolist()
+        self._least, self._most = (side.tolist() for side in sampling_intervals(self.request.indices))
+        self.shown: NDArray[np.int64] = self.request.indices.copy()
+
+    def offer(self, place: int, frame: Any, whole: bool) -> None:
+        """Look at frame number ``place``."""
+        if self._pending is not None and whole:
+            row, distance = self._pending
+            if place <= self._most[row] and place - self._wanted[row] < distance:
+                self._take(row, place, frame)
+            self._pending = None
+        if self._row < len(self._wanted) and place == self._wanted[self._row]:
+            self._wanted_frame(self._row, place, frame, whole)
+            self._row += 1
+        if whole:
+            self._last_whole = (place, frame)
+
+    def _wanted_frame(self, row: int, place: int, frame: Any, whole: bool) -> None:
+        if whole:
+            self._take(row, place, frame)
+            return
+        self.damaged.append(row)
+        before = self._last_whole
+        if before is not None and before[0] >= self._least[row]:
+            self._take(row, *before)
+            self._pending = (row, place - before[0])
+        else:
+            self._take(row, place, frame)
+            self._pending = (row, float("inf"))
+
+    def _take(self, row: int, place: int, frame: Any) -> None:
+        self.writer.write(row, frame)
+        self.shown[row] = place
+
+
+class _Times:
+    """Times of frames as they are decoded, and the index that follows from them."""
+
+    def __init__(self, stream: Any) -> None:
+        self._seconds_per_tick = float(stream.time_base)
+        self._fps = float(stream.average_rate or stream.guessed_rate or 25)
+        self._pts, self._key, self._rising, self._last = array("q"), bytearray(), True, 0
+
+    def add(self, frame: Any) -> None:
+        pts = frame.pts
+        self._rising = self._rising and pts is not None and (not self._pts or pts > self._pts[-1])
+        self._pts.append(0 if pts is None else pts)
+        self._key.append(bool(frame.key_frame))
+        self._last = getattr(frame, "duration", 0) or 0
+
+    def index(self, path: str, by_packets: FrameIndex | None) -> FrameIndex:
+        """The index of the frames decoded; the packets' times stand where there are as many of them."""
+        if not self._pts:
+            raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected a playable video")
+        key = np.frombuffer(self._key, np.bool_)
+        reason = (by_packets and by_packets.in_order) or "its frames come out in another order than its times say"
+        if by_packets is not None and by_packets.timed and by_packets.num_frames == len(self._pts):
+            return replace_index(by_packets, is_keyframe=key, in_order=reason)
+        last_s = max(0, self._last) * self._seconds_per_tick
+        if self._rising:
+            ticks = np.frombuffer(self._pts, np.int64)
+            times = (ticks - ticks[0]) * self._seconds_per_tick
+        else:  # frames follow each other at the nominal rate
+            times, last_s = np.arange(len(self._pts)) / self._fps, 1 / self._fps
+        return FrameIndex(timestamps_s=times, is_keyframe=key, last_s=last_s, in_order=reason)
+
+
+def replace_index(index: FrameIndex, *, is_keyframe: NDArray[np.bool_], in_order: str) -> FrameIndex:
+    """``index`` as one whose frames are reached by decoding from the start."""
+    plain = FrameIndex(timestamps_s=index.timestamps_s, is_keyframe=is_keyframe, last_s=index.last_s)
+    return replace(plain, in_order=in_order)
