@@ -17,22 +17,7 @@ from tam_plugin.errors import InputError
 DEMUXERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg", "gif", "apng", "nut"),
     *("mxf", "mxf_opatom", "rm", "dv", "wtv", "gxf", "ivf", "yuv4mpegpipe", "m4v", "mjpeg", "h261", "h263", "h264"),
-    *(
-        "hevc",
-        "vvc",
-        "evc",
-        "av1",
-        "obu",
-        "vc1",
-        "vc1test",
-        "cavsvideo",
-        "avs2",
-        "avs3",
-        "dirac",
-        "swf",
-        "nsv",
-        "ipmovie",
-    ),
+    *("hevc", "vvc", "evc", "av1", "obu", "vc1", "vc1test", "cavsvideo", "avs2", "avs3", "dirac", "swf", "nsv"),
     *("jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe"),  # a single picture is a video of one frame
 )
 """libav's names of the formats that are opened: containers of video and bare video streams. Formats that name other
@@ -126,8 +111,8 @@ def _opened(path: str) -> Any:
     except av.error.FFmpegError as error:
         if error.errno == errno.EINVAL:  # what libav says of a format that is not on the list
             raise InputError(
-                f"video {one_line(path)}: cannot be opened as a video (it is damaged, or not in one of the video formats "
-                f"that are read: MP4, MOV, MKV, WebM, AVI, TS, ...); expected a video file"
+                f"video {one_line(path)}: cannot be opened as a video (it is damaged, or not in one of the video "
+                f"formats that are read: MP4, MOV, MKV, WebM, AVI, TS, ...); expected a video file"
             ) from error
         raise
 

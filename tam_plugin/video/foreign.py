@@ -2,8 +2,8 @@
 neither says which frames are damaged.
 
 So PyAV reads the same frames first (it proves them, and knows damage), and each picture of the other library must be
-PyAV's. Where one is not, the library is not used for that file. This costs PyAV's time on top; these readers are there to
-have the very pixels of a library that a host uses, and to check one decoder against another.
+PyAV's. Where one is not, the library is not used for that file. This costs PyAV's time on top; these readers are there
+to have the very pixels of a library that a host uses, and to check one decoder against another.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _BLOCKS = 16
 """Pictures are compared by the means of so many blocks a side."""
 
 _NATIVE_LIMITS, _SCALED_LIMITS = (0.5, 4.0), (6.0, 48.0)
-"""The largest mean difference, and the largest difference of a block's mean, in grey levels of 255: decoders are exact, so
-only the conversion to RGB may round differently at the native size; scalers differ more."""
+"""The largest mean difference, and the largest difference of a block's mean, in grey levels of 255: decoders are exact,
+so only the conversion to RGB may round differently at the native size; scalers differ more."""
 
 
 def take_checked(request: ReadRequest, backend: str, start: int, pictures: NDArray[np.uint8], exempt: set[int]) -> None:
@@ -76,5 +76,6 @@ def _block_means(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
 def cannot_read(request: ReadRequest, backend: str, reason: object) -> InputError:
     """The error for a library that fails on a file that PyAV reads."""
     return InputError(
-        f"video {one_line(request.path)}: {backend} cannot read it ({one_line(reason)}); use backend 'pyav', which reads it"
+        f"video {one_line(request.path)}: {backend} cannot read it ({one_line(reason)}); "
+        f"use backend 'pyav', which reads this file"
     )

@@ -71,7 +71,7 @@ def _nameless_kinds() -> Iterator[None]:
         kind._name_, kind._value_ = f"UNKNOWN_{value}", value
         return kind
 
-    Type._missing_ = classmethod(nameless)
+    Type._missing_ = classmethod(nameless)  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:

@@ -15,8 +15,8 @@ def probe_video(path: str | os.PathLike[str], *, image_fps: float = 1.0) -> Vide
     """What there is to know of a video before its frames are taken.
 
     One frame is decoded, for the size and the turn it is displayed with. Where the header lists every frame (MP4, MOV),
-    nothing else is read; elsewhere the packets are counted, without decoding them. Only a file whose packets do not tell
-    when their frames are shown is decoded as a whole.
+    nothing else is read; elsewhere the packets are counted, without decoding them. Only a file whose packets do not
+    tell when their frames are shown is decoded as a whole.
 
     Args:
         path: a video file, or a directory of images, which are taken in natural order: ``frame_2`` before ``frame_10``.

@@ -73,7 +73,7 @@ def _next_batch(
                 request, "decord", f"pictures of shape {reply['shape']} where {list(shape)} were asked for"
             )
         pictures = np.empty(shape, np.uint8)
-        view, got = memoryview(pictures).cast("B"), 0
+        view, got = pictures.data.cast("B"), 0
         while got < len(view):
             more = pipe.readinto(view[got:])  # type: ignore[attr-defined]
             if not more:

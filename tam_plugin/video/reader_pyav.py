@@ -8,9 +8,9 @@ What makes it fast, with the pixels of a plain decode:
 - PyAV lets go of the interpreter while libav decodes, so threads that each own a container share the groups;
 - only wanted frames are converted to RGB, at the size wanted, one frame in flight a thread.
 
-What proves the frames: a frame is taken by the time that the decoder gives it, and the times that come out of the decoder
-must rise. The first pictures of a file are decoded without skipping any, and so is every group of a file whose times look
-invented. Where that does not hold, the file is read in order (:mod:`tam_plugin.video.in_order`).
+What proves the frames: a frame is taken by the time that the decoder gives it, and the times that come out of the
+decoder must rise. The first pictures of a file are decoded without skipping any, and so is every group of a file whose
+times look invented. Where that does not hold, the file is read in order (:mod:`tam_plugin.video.in_order`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read(request: ReadRequest) -> Reading:
 
 
 def _nearest_beyond(found: Iterable[_Damaged], request: ReadRequest) -> dict[int, int]:
-    """Row → the nearest frame of its sampling interval that is not known to be damaged; rows without one are left out."""
+    """Row → the nearest frame of its sampling interval that is not known to be damaged, where there is one."""
     least, most = sampling_intervals(request.indices)
     instead = {}
     for one in found:
@@ -270,7 +270,7 @@ class _Cursor:
             packet = next(self._packets, None)
 
     def next_key_frame(self, packet: int) -> int:
-        """The number of the first keyframe that is decoded after ``packet``; the number of frames where there is none."""
+        """The number of the first keyframe that is decoded after ``packet``; that of all frames where there is none."""
         later = self.index.keys[self.index.keys > packet]
         return self.index.frame_at(int(self.index.pts[later[0]])) if len(later) else self.index.num_frames
 

@@ -63,8 +63,9 @@ def sample_frames(
             None keeps the native size, with the pixels that the host's decord path gives.
         num_threads: threads that decode at a time; None takes the processors of this process, at most 8.
         image_fps: frames per second of a directory of images.
-        max_damaged: the share of the frames asked for that may be damaged. Each damaged frame is replaced by the nearest
-            whole one of its sampling interval and named in ``damaged_frames``; above this share the video is refused.
+        max_damaged: the share of the frames asked for that may be damaged. Each damaged frame is replaced by the
+            nearest whole one of its sampling interval and named in ``damaged_frames``; above this share the video is
+            refused.
 
     Returns:
         The frames, uint8 ``[T, H, W, 3]``, their indices and true timestamps. Memory is bounded by them: besides, one

@@ -128,7 +128,7 @@ def test_damaged_frames_are_counted(tmp_path: Path) -> None:
         size = int.from_bytes(data[start + 4 : start + 8], "little")
         data[start + 8 : start + 8 + size] = bytes(size)
     (tmp_path / "damaged.avi").write_bytes(data)
-    with pytest.raises(InputError, match="3 of the 8 frames asked for are damaged; at most a share of 0.25"):
+    with pytest.raises(InputError, match=r"3 of the 8 frames asked for are damaged; at most a share of 0\.25"):
         sample_frames(tmp_path / "damaged.avi", 8)
     sampled = sample_frames(tmp_path / "damaged.avi", 8, max_damaged=0.5)
     assert sampled.damaged_frames == (42, 50, 59)
