@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import one_line, packets_of
@@ -13,6 +13,8 @@ _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
 _MP4_PAYLOAD = (b"mdat", b"moov", b"moof")
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def header_entries(stream: Any) -> Any | None:
@@ -27,7 +29,10 @@ def header_entries(stream: Any) -> Any | None:
 
 
 def require_whole(path: str, container: Any, stream: Any) -> None:
-    """Refuse a file that ends before its frames do, where its container shows it: MP4, MOV, Matroska, WebM.
+    """Refuse a file that ends before its frames do, where its container shows it.
+
+    MP4, MOV, Matroska, WebM, AVI, ASF and GIF do; an AVI that has lost nothing but its index at the end is whole.
+    Transport streams and their like tell no length: what was cut off their end cannot be known.
 
     Raises:
         InputError: the file was cut short; the message says how many frames are left.
@@ -40,9 +45,12 @@ def require_whole(path: str, container: Any, stream: Any) -> None:
             return
         left = sum(entry.pos + entry.size <= size for entry in entries)
         raise cut_short(path, left, len(entries))
-    if _mp4_is_cut(path, size) or _matroska_is_cut(path, size):
+    if any(is_cut(path, size) for is_cut in (_mp4_is_cut, _matroska_is_cut, _avi_is_cut, _asf_is_cut, _gif_is_cut)):
         left = sum(not packet.is_corrupt for packet in packets_of(container, stream))
-        raise cut_short(path, left, stream.frames or None)
+        promised = stream.frames if container.format.name != "gif" else 0  # those of a GIF were counted, not promised
+        if container.format.name != "avi" or not promised or left < promised:
+            raise cut_short(path, left, promised or None)
+        container.seek(0)
 
 
 def cut_short(path: str, readable: int, promised: int | None = None) -> InputError:
@@ -83,3 +91,68 @@ def _matroska_is_cut(path: str, size: int) -> bool:
     segment = int.from_bytes(head[start : start + length], "big") & ((1 << 7 * length) - 1)
     unknown = segment == (1 << 7 * length) - 1  # a file that was streamed does not know its length
     return not unknown and start + length + segment > size
+
+
+def _avi_is_cut(path: str, size: int) -> bool:
+    """Whether a RIFF chunk of an AVI file (large ones have several) reaches beyond the end of the file."""
+    place = 0
+    with open(path, "rb") as file:
+        while len(head := file.read(12)) == 12:
+            kind, length, form = struct.unpack("<4sI4s", head)
+            if kind != b"RIFF" or form not in (b"AVI ", b"AVIX"):
+                return False
+            if length in (0, (1 << 32) - 1):  # written to a pipe: the length was never filled in
+                return False
+            place += 8 + length + length % 2
+            if place > size + 1:  # some writers leave the last byte of padding out
+                return True
+            file.seek(place)
+    return False
+
+
+def _asf_is_cut(path: str, size: int) -> bool:
+    """Whether the file size that an ASF or WMV file's header tells is more than the file has."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    start = head.find(_ASF_FILE_PROPERTIES)
+    if not head.startswith(_ASF_HEADER) or start < 0 or start + 92 > len(head):
+        return False
+    told, is_broadcast = int.from_bytes(head[start + 40 : start + 48], "little"), head[start + 88] & 1
+    return not is_broadcast and told > size
+
+
+def _gif_is_cut(path: str, size: int) -> bool:
+    """Whether a GIF ends before its trailer."""
+    with open(path, "rb") as file:
+        head = file.read(13)
+        if len(head) < 13 or head[:6] not in (b"GIF87a", b"GIF89a"):
+            return False
+        place = 13 + _colours(head[10])
+        while place < size:
+            file.seek(place)
+            block = file.read(11)
+            if block[:1] == b"\x3b":
+                return False
+            if block[:1] == b"\x21":
+                place += 2
+            elif block[:1] == b"\x2c" and len(block) >= 10:
+                place += 11 + _colours(block[9])
+            else:
+                return block[:1] == b"\x2c"  # otherwise no GIF that is known here: libav may know better
+            place = _behind_sub_blocks(file, place)
+    return True
+
+
+def _colours(flags: int) -> int:
+    """Bytes of the colour table that a GIF's flags announce."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _behind_sub_blocks(file: BinaryIO, place: int) -> int:
+    file.seek(place)
+    while length := file.read(1):
+        place += 1 + length[0]
+        if length[0] == 0:
+            return place
+        file.seek(place)
+    return place + 1

@@ -71,15 +71,16 @@ def _durations(dts: NDArray[np.int64], total: int | None) -> NDArray[np.int64]:
 def composition_offsets(path: str, track: int, count: int) -> NDArray[np.int64] | None:
     """int64 ``[count]``: how much later than it is decoded each frame of a track is shown, in the track's ticks.
 
-    None where the file has no such table of ``count`` frames: it is damaged, or no MP4. A track without a ``ctts`` box
-    shows its frames as they are decoded.
+    None where the file has no such table of ``count`` frames: it is damaged, or no MP4; or where an edit list puts
+    several pieces together. A track without a ``ctts`` box shows its frames as they are decoded.
     """
     with open(path, "rb") as file:
         movie = _movie_box(file)
     found = next((box for kind, box in _boxes(movie) if kind == b"trak" and _track_number(box) == track), None)
+    edits = 0 if found is None else _edits(found)
     for inner in (b"mdia", b"minf", b"stbl"):
         found = None if found is None else _child(found, inner)
-    if found is None:
+    if found is None or edits > 1:
         return None
     table = _child(found, b"ctts")
     return np.zeros(count, np.int64) if table is None else _expanded(table, count)
@@ -119,6 +120,18 @@ def _track_number(track: memoryview) -> int | None:
         return None
     place = 20 if head[0] == 1 else 12  # version 1 has times of 64 bits
     return int.from_bytes(head[place : place + 4], "big")
+
+
+def _edits(track: memoryview) -> int:
+    """Pieces of the track that its edit list shows; an empty edit at the start only delays it."""
+    box = _child(track, b"edts")
+    table = None if box is None else _child(box, b"elst")
+    if table is None or len(table) < 8:
+        return 0
+    entry, start = (20, 8) if table[0] == 1 else (12, 4)
+    count = min(int.from_bytes(table[4:8], "big"), (len(table) - 8) // entry)
+    times = (table[8 + entry * i + start : 8 + entry * i + 2 * start] for i in range(count))
+    return sum(int.from_bytes(time, "big", signed=True) >= 0 for time in times)
 
 
 def _expanded(table: memoryview, count: int) -> NDArray[np.int64] | None:
