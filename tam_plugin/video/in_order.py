@@ -15,7 +15,7 @@ import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
-from tam_plugin.video.damage import Damage
+from tam_plugin.video.damage import whole_in_order
 from tam_plugin.video.index import FrameIndex
 from tam_plugin.video.reader import Reading, ReadRequest, sampling_intervals
 from tam_plugin.video.writing import FrameWriter
@@ -26,21 +26,26 @@ if TYPE_CHECKING:
 
 def decoded_frames(path: str, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
     """Every frame of ``stream`` in the order of presentation, decoded from the start, and whether it is whole."""
+    return whole_in_order(_decoded(path, container, stream))
+
+
+def _decoded(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | None, bool]]:
+    """What comes out of the decoder, and whether something is wrong with it; None for what does not come out."""
     import av
 
-    damage = Damage()
     with libav_errors(path, "cannot be read to its end"):
         for packet in chain(packets_of(container, stream), [None]):
-            damage.packet(packet)
+            if packet is not None and packet.is_corrupt:
+                yield None, True
             try:
                 frames = stream.codec_context.decode(packet)
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
-                damage.failed(packet)
+                yield None, True
                 continue
             for frame in frames:
-                yield frame, damage.whole(frame)
+                yield frame, frame.is_corrupt
 
 
 def scan_frames(path: str, *, by_packets: FrameIndex | None = None, num_threads: int = 1) -> FrameIndex:

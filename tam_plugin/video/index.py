@@ -10,6 +10,7 @@ Frames are numbered in the order of presentation; packets in the order of decodi
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from dataclasses import dataclass
@@ -147,8 +148,8 @@ class PacketTable:
         seconds_per_tick: the stream's time base.
         reorders: whether the codec says that it shows pictures in another order than it decodes them.
         restarts: whether the format's times may jump ahead where recordings were joined.
-        told_s: seconds from the first frame to the end of the last, where the container tells them better than the last
-            packet does; else 0.
+        told_end_s: when the last frame ends, on the clock of ``pts``, where the container tells it better than the last
+            packet does; else minus infinity.
     """
 
     pts: NDArray[np.int64]
@@ -159,7 +160,7 @@ class PacketTable:
     seconds_per_tick: float
     reorders: bool
     restarts: bool
-    told_s: float = 0.0
+    told_end_s: float = -math.inf
 
 
 def scan_packets(path: str) -> FrameIndex:
@@ -186,28 +187,25 @@ def scan_packets(path: str) -> FrameIndex:
             seconds_per_tick=float(stream.time_base),
             reorders=reorders(stream),
             restarts=stream.container.format.name in _RESTARTING_FORMATS,
-            told_s=_told_duration_s(container, stream, pts[0] if pts else NO_TIME),
+            told_end_s=_told_end_s(container, stream, pts[0] if pts else NO_TIME),
         )
     if not pts:
         raise InputError(f"video {one_line(path)}: its video stream holds no frame; expected at least one")
     return index_of(table)
 
 
-def _told_duration_s(container: Any, stream: Any, first_pts: int) -> float:
-    """What formats whose packets do not tell how long the last picture stands say in their headers; 0 where nothing is.
+def _told_end_s(container: Any, stream: Any, first_pts: int) -> float:
+    """What formats whose packets do not tell how long the last picture stands say of its end in their headers.
 
     Matroska and FLV give each packet the usual duration of a frame, and AVI knows no times at all.
     """
     name = container.format.name
-    if name == "avi":
-        return float(stream.duration * stream.time_base) if stream.duration else 0.0
-    if name not in ("matroska,webm", "flv") or first_pts == NO_TIME:
-        return 0.0
-    alone = len(container.streams) == 1
-    end_s = _clock_s(stream.metadata.get("DURATION", "")) or (
-        container.duration / 1e6 if alone and container.duration else 0.0
-    )
-    return max(0.0, end_s - float(first_pts * stream.time_base))
+    if name == "avi" and stream.duration and first_pts != NO_TIME:
+        return float((first_pts + stream.duration) * stream.time_base)
+    if name in ("matroska,webm", "flv"):
+        alone = len(container.streams) == 1
+        return _clock_s(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1e6 * alone
+    return -math.inf
 
 
 def _clock_s(text: str) -> float:
@@ -254,7 +252,7 @@ def index_of(table: PacketTable) -> FrameIndex:
     return PacketIndex(
         timestamps_s=timestamps_s,
         is_keyframe=table.is_key[shown],
-        last_s=max(stands_s, table.told_s - float(timestamps_s[-1])),
+        last_s=max(stands_s, table.told_end_s - float(pts[order[-1]]) * table.seconds_per_tick),
         pts=table.pts,
         dts=table.dts,
         is_key=table.is_key,

@@ -22,7 +22,7 @@ from threading import Lock
 from typing import Any
 
 from tam_plugin.video.container import libav_errors, open_video, packets_of
-from tam_plugin.video.damage import Damage
+from tam_plugin.video.damage import PacketDamage
 from tam_plugin.video.in_order import read_in_order
 from tam_plugin.video.index import PacketIndex
 from tam_plugin.video.reader import NOT_READ, IndexBrokenError, Reading, ReadRequest, sampling_intervals
@@ -196,47 +196,45 @@ def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter
 
     index = cursor.index
     wanted = dict(group.rows)
-    damaged: list[int] = []
-    damage = Damage()
+    damage = PacketDamage(index, group.start, delay=stream.codec_context.thread_count)
     codec = stream.codec_context
     skips = codec.name in _SKIPPABLE_CODECS and not index.suspicious
     proving = group.start + _PROVING_PACKETS if group.start == index.keys[0] else group.start
     codec.flush_buffers()
     latest: int | None = None
 
-    def feed(packet: Any) -> None:
+    def feed(place: int, packet: Any) -> None:
         nonlocal latest
-        damage.packet(packet)
         try:
             frames = codec.decode(packet)
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
-            damage.failed(packet)
+            damage.failed(place)
             return
         for frame in frames:
-            whole = damage.whole(frame)
-            if whole and (frame.pts is None or (latest is not None and frame.pts <= latest)):
+            damage.came_out(frame)
+            if not damage and (frame.pts is None or (latest is not None and frame.pts <= latest)):
                 raise IndexBrokenError("its frames come out of the decoder in another order than its times say")
-            latest = frame.pts if whole else latest
+            latest = frame.pts
             row = wanted.pop(frame.pts, None)
             if row is not None:
                 writer.write(row, frame)
-                if not whole:
-                    damaged.append(row)
 
     for place, packet in cursor.packets(group.start, group.last):
         if packet.pts != index.pts[place]:
             raise IndexBrokenError("its packets are not those that its header lists")
+        if packet.is_corrupt:  # the container says so
+            damage.failed(place)
         if skips:
             codec.skip_frame = "DEFAULT" if place <= proving or packet.pts in wanted else "NONREF"
-        feed(packet)
-    feed(None)
-    if wanted and not damage.seen:
+        feed(place, packet)
+    feed(group.last, None)
+    if wanted and not damage:
         raise IndexBrokenError("some of its packets hold no frame of their own")
-    since = index.frame_at(int(index.pts[group.start]) if damage.since is None else damage.since)
-    until = cursor.next_key_frame(group.last)
-    return [_Damaged(row, since, until, row in damaged) for row in (*damaged, *wanted.values())]
+    spans = {row: damage.around(pts, missing=pts in wanted) for pts, row in group.rows.items()}
+    missing = set(wanted.values())
+    return [_Damaged(row, *span, row not in missing) for row, span in spans.items() if span is not None]
 
 
 class _Cursor:
@@ -268,11 +266,6 @@ class _Cursor:
                 return
             place += 1
             packet = next(self._packets, None)
-
-    def next_key_frame(self, packet: int) -> int:
-        """The number of the first keyframe that is decoded after ``packet``; that of all frames where there is none."""
-        later = self.index.keys[self.index.keys > packet]
-        return self.index.frame_at(int(self.index.pts[later[0]])) if len(later) else self.index.num_frames
 
     def _find(self, start: int) -> Any | None:
         """Read on until packet ``start``; None if the place read from lies behind it."""
