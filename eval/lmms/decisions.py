@@ -52,6 +52,7 @@ class Decided:
             "fallback": budget.fallback,
             "duration_s": video.info.duration_s,
             "timestamps_s": [round(float(t), 3) for t in video.timestamps_s],
+            "damaged_frames": list(video.damaged_frames),
         }
 
 
@@ -107,7 +108,8 @@ class Decider:
         video = self._sample(path, budget)
         if len(video) < budget.num_frames:  # a damaged file can hold fewer than its header says
             budget = self._budget(policy, distribution, dataclasses.replace(info, num_frames=len(video)))
-            video = self._sample(path, budget)
+            if budget.num_frames != len(video):
+                video = self._sample(path, budget)
         row = Row(
             turn=self._turn(request.context, budget, video.info.duration_s, [float(t) for t in video.timestamps_s]),
             video=video,
@@ -151,7 +153,12 @@ class Decider:
             settings = self._settings
             self._last = None  # the old frames are freed before the new ones are made
             video = sample_frames(
-                path, budget, backend=settings.backend, size=NATIVE_SIZE_LIMIT, image_fps=settings.image_fps
+                path,
+                budget,
+                backend=settings.backend,
+                size=NATIVE_SIZE_LIMIT,
+                image_fps=settings.image_fps,
+                max_damaged=settings.max_damaged,
             )
             self._last = key, video
         return self._last[1]

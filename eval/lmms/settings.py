@@ -10,6 +10,7 @@ from typing import Any
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.ablations.arguments import with_ablation
+from tam_plugin.video.info import MAX_DAMAGED
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _TRUE_OR_FALSE = (True, False, None)
@@ -28,6 +29,7 @@ class Settings:
         dtype: one of :data:`DTYPES`; ``auto`` takes bfloat16 on CUDA and float32 on CPU (each host's own way).
         batch_size: requests that are computed together.
         backend: video reader.
+        max_damaged: share of a video's frames that may be damaged before it is refused.
         image_fps: frames per second that a folder of frames stands for; 3 is what the baseline takes.
         time_instruction: whether the prompt tells duration and frame times; None does what the checkpoint says.
         task_instruction: whether the prompt names the task type; None does what the checkpoint says.
@@ -49,6 +51,7 @@ class Settings:
     dtype: str = "auto"
     batch_size: int = 1
     backend: str = "auto"
+    max_damaged: float = MAX_DAMAGED
     image_fps: float = 3.0
     time_instruction: bool | None = None
     task_instruction: bool | None = None
@@ -95,6 +98,8 @@ class Settings:
                 raise _bad(name, getattr(self, name), "true or false")
         if isinstance(self.image_fps, (bool, str)) or not self.image_fps > 0:
             raise _bad("image_fps", self.image_fps, "a number above 0")
+        if isinstance(self.max_damaged, (bool, str)) or not 0 <= self.max_damaged <= 1:
+            raise _bad("max_damaged", self.max_damaged, "a share between 0 and 1")
 
     def own_policy(self) -> BudgetPolicy | FixedPolicy | None:
         """The policy that was asked for; None for the checkpoint's.

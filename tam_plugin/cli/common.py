@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.video.info import MAX_DAMAGED
 
 if TYPE_CHECKING:
     from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
@@ -28,6 +29,13 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default="auto", help="video reader: auto, pyav, decord or torchcodec (default: auto)"
     )
     parser.add_argument("--snap-to-keyframes", action="store_true", help="take near keyframes: faster, true times kept")
+    parser.add_argument(
+        "--max-damaged",
+        type=float,
+        default=MAX_DAMAGED,
+        metavar="SHARE",
+        help="share of the frames that may be damaged before the video is refused (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -61,6 +69,8 @@ def read_question(args: argparse.Namespace) -> Question:
 
     query = _read_query(args.query)
     prepare_query(query)
+    if not 0 <= args.max_damaged <= 1:
+        raise InputError(f"--max-damaged {args.max_damaged}: expected a share between 0 and 1")
     check_backend(args.backend)
     return Question(query, probe_video(args.video))
 
@@ -126,7 +136,12 @@ def sample(args: argparse.Namespace, decision: Decision, *, size: int) -> tuple[
     from tam_plugin.video import sample_frames
 
     video = sample_frames(
-        args.video, decision.budget, backend=args.backend, snap_to_keyframes=args.snap_to_keyframes, size=size
+        args.video,
+        decision.budget,
+        backend=args.backend,
+        snap_to_keyframes=args.snap_to_keyframes,
+        size=size,
+        max_damaged=args.max_damaged,
     )
     if len(video.timestamps_s) < decision.budget.num_frames:
         budget = decision.policy.budget(
@@ -150,8 +165,18 @@ def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:
         "visual_tokens": budget.visual_tokens,
         "fallback": budget.fallback,
         "timestamps_s": [round(float(t), 6) for t in video.timestamps_s],
+        "damaged_frames": list(video.damaged_frames),
         **({"extension": budget.extension} if budget.extension else {}),
     }
+
+
+def _of_damage(damaged: list[int]) -> str | None:
+    if not damaged:
+        return None
+    named = ", ".join(map(str, damaged[:8])) + (", ..." if len(damaged) > 8 else "")
+    return (
+        f"damaged     frame{'s' if len(damaged) > 1 else ''} {named} of the file; the nearest whole ones stand for them"
+    )
 
 
 def describe(values: dict[str, Any]) -> str:
@@ -167,6 +192,7 @@ def describe(values: dict[str, Any]) -> str:
             f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "
             f"{values['tokens_per_frame']} tokens a frame, {values['visual_tokens']} in all",
             f"frames at   {span}",
+            *([damage] if (damage := _of_damage(values["damaged_frames"])) else []),
             *([f"fallback    {fallback}"] if fallback else []),
         ]
     )

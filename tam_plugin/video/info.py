@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_DAMAGED = 0.25
+"""The share of the frames asked for that may be damaged before a video is refused."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:

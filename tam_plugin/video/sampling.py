@@ -14,7 +14,7 @@ from tam_plugin.video.container import checked_path, one_line
 from tam_plugin.video.header import Header, read_header
 from tam_plugin.video.index import FrameIndex, scan_packets
 from tam_plugin.video.indices import snap_indices, uniform_indices
-from tam_plugin.video.info import SampledVideo
+from tam_plugin.video.info import MAX_DAMAGED, SampledVideo
 from tam_plugin.video.probe import video_info
 from tam_plugin.video.reader import NOT_READ, IndexBrokenError, Reading, ReadRequest, check_backend, reader_of
 from tam_plugin.video.reader_pyav import read
@@ -22,9 +22,6 @@ from tam_plugin.video.scaling import output_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MAX_DAMAGED = 0.25
-"""The share of the frames asked for that may be damaged before a video is refused."""
 
 _ATTEMPTS = 4
 """By packets, in order, and in order again by what was counted; a file that changes its count once more is hopeless."""
