@@ -174,9 +174,7 @@ def _of_damage(damaged: list[int]) -> str | None:
     if not damaged:
         return None
     named = ", ".join(map(str, damaged[:8])) + (", ..." if len(damaged) > 8 else "")
-    return (
-        f"damaged     frame{'s' if len(damaged) > 1 else ''} {named} of the file; the nearest whole ones stand for them"
-    )
+    return f"damaged     {len(damaged)} of the frames wanted ({named}); whole frames nearby stand for them"
 
 
 def describe(values: dict[str, Any]) -> str:
