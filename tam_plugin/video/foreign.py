@@ -26,7 +26,7 @@ BATCH = 8
 _BLOCKS = 16
 """Pictures are compared by the means of so many blocks a side."""
 
-_NATIVE_LIMITS, _SCALED_LIMITS = (0.5, 4.0), (6.0, 48.0)
+_NATIVE_LIMITS, _SCALED_LIMITS = (0.5, 4.0), (12.0, 48.0)
 """The largest mean difference, and the largest difference of a block's mean, in grey levels of 255: decoders are exact,
 so only the conversion to RGB may round differently at the native size; scalers differ more."""
 

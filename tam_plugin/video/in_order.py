@@ -6,9 +6,10 @@ It is the way for files whose packets do not tell their frames apart, and costs 
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_JOINT_PACKETS = 4
+"""Packets before a joint of recordings that libav may call corrupt."""
+
+
 def decoded_frames(path: str, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
     """Every frame of ``stream`` in the order of presentation, decoded from the start, and whether it is whole."""
     return whole_in_order(_decoded(path, container, stream))
@@ -34,8 +39,8 @@ def _decoded(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | Non
     import av
 
     with libav_errors(path, "cannot be read to its end"):
-        for packet in chain(packets_of(container, stream), [None]):
-            if packet is not None and packet.is_corrupt:
+        for packet, is_corrupt in chain(_with_marks(packets_of(container, stream)), [(None, False)]):
+            if is_corrupt:
                 yield None, True
             try:
                 frames = stream.codec_context.decode(packet)
@@ -46,6 +51,21 @@ def _decoded(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | Non
                 continue
             for frame in frames:
                 yield frame, frame.is_corrupt
+
+
+def _with_marks(packets: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Packets, and whether their container says that they are corrupt.
+
+    Where recordings were joined, the last packets of the first one are called corrupt only because others follow.
+    """
+    ahead: deque[Any] = deque(islice(packets, _JOINT_PACKETS))
+    while ahead:
+        packet = ahead.popleft()
+        ahead.extend(islice(packets, 1))
+        at_joint = packet.is_corrupt and any(
+            later.dts is not None and packet.dts is not None and later.dts < packet.dts for later in ahead
+        )
+        yield packet, packet.is_corrupt and not at_joint
 
 
 def scan_frames(path: str, *, by_packets: FrameIndex | None = None, num_threads: int = 1) -> FrameIndex:

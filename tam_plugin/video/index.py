@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,7 +192,41 @@ def scan_packets(path: str) -> FrameIndex:
         )
     if not pts:
         raise InputError(f"video {one_line(path)}: its video stream holds no frame; expected at least one")
-    return index_of(table)
+    leading = leading_packets(table)
+    return index_of(replace(table, hidden=table.hidden | _lost(path, table, leading)) if len(leading) else table)
+
+
+def leading_packets(table: PacketTable) -> NDArray[np.int64]:
+    """The packets whose frames are shown before the first keyframe although they are decoded after it.
+
+    Where a stream was cut into, what they are predicted from may be gone, and players then do not show them.
+    """
+    keys = np.flatnonzero(table.is_key)
+    if not len(keys) or table.pts[keys[0]] == NO_TIME:
+        return keys[:0]
+    end = keys[1] if len(keys) > 1 else len(table.pts)
+    group = np.arange(keys[0], end)
+    return group[(table.pts[group] < table.pts[keys[0]]) & (table.pts[group] != NO_TIME) & ~table.hidden[group]]
+
+
+def _lost(path: str, table: PacketTable, leading: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool ``[P]``: which ``leading`` packets' frames do not come out of a decoder that starts at the keyframe."""
+    import av
+
+    lost = np.zeros(len(table.pts), np.bool_)
+    lost[leading] = True
+    places = {int(table.pts[place]): int(place) for place in leading}
+    first, last = int(np.flatnonzero(table.is_key)[0]), int(leading[-1]) + _DEEPEST_REORDERING
+    with open_video(path) as (container, stream), libav_errors(path, "cannot be decoded"):
+        for packet in chain(islice(packets_of(container, stream), first, last + 1), [None]):
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                if frame.pts in places and not frame.is_corrupt:
+                    lost[places[frame.pts]] = False
+    return lost
 
 
 def _told_end_s(container: Any, stream: Any, first_pts: int) -> float:

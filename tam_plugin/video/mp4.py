@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from tam_plugin.video.index import PacketIndex, PacketTable, index_of, reorders
+from tam_plugin.video.index import PacketIndex, PacketTable, index_of, leading_packets, reorders
 from tam_plugin.video.integrity import header_entries
 
 if TYPE_CHECKING:
@@ -47,18 +47,17 @@ def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, i
     pts += first_packets[0][0] - pts[0]  # libav shifts all times so that no frame is shown before it is decoded
     if list(zip(pts.tolist(), dts, strict=True))[: len(first_packets)] != first_packets:
         return None
-    index = index_of(
-        PacketTable(
-            pts=pts,
-            dts=decoding,
-            is_key=np.frombuffer(is_key, np.bool_),
-            hidden=np.zeros(len(pts), np.bool_),
-            duration=_durations(decoding, stream.duration),
-            seconds_per_tick=float(stream.time_base),
-            reorders=reorders(stream),
-            restarts=False,
-        )
+    table = PacketTable(
+        pts=pts,
+        dts=decoding,
+        is_key=np.frombuffer(is_key, np.bool_),
+        hidden=np.zeros(len(pts), np.bool_),
+        duration=_durations(decoding, stream.duration),
+        seconds_per_tick=float(stream.time_base),
+        reorders=reorders(stream),
+        restarts=False,
     )
+    index = None if len(leading_packets(table)) else index_of(table)
     return index if isinstance(index, PacketIndex) else None
 
 

@@ -49,7 +49,7 @@ def video_info(header: Header, index: FrameIndex) -> VideoInfo:
         codec=header.codec,
         rotation=header.orientation.rotation,
         mirrored=header.orientation.mirrored,
-        counted=index is not header.index,
+        counted=header.index is None or header.index.num_frames != index.num_frames,
     )
 
 
