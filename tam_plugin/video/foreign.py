@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from tam_plugin.video.reader import ReadRequest
 
-BATCH = 8
-"""Frames that another library is asked for at a time, so that few are held besides the output."""
-
 _BLOCKS = 16
 """Pictures are compared by the means of so many blocks a side."""
 
