@@ -9,6 +9,7 @@ picture is what players show.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +24,11 @@ class PacketDamage:
     Args:
         index: the file's index.
         start: the keyframe packet that decoding starts from.
-        delay: packets by which a decoder of several threads may be late to say that it failed.
     """
 
-    def __init__(self, index: PacketIndex, start: int, delay: int) -> None:
+    def __init__(self, index: PacketIndex, start: int) -> None:
         self._index = index
         self._start = start
-        self._delay = delay if delay > 1 else 0
         self._hurt: list[int] = []
 
     def __bool__(self) -> bool:
@@ -37,7 +36,7 @@ class PacketDamage:
 
     def failed(self, place: int) -> None:
         """Note that packet ``place`` is corrupt or was refused by the decoder."""
-        self._hurt.append(max(self._start, place - self._delay))
+        self._hurt.append(place)
 
     def came_out(self, frame: Any) -> None:
         """Look at a frame that came out of the decoder."""
@@ -67,26 +66,35 @@ class PacketDamage:
         return self._index.frame_at(int(times.min())), self._index.frame_at(int(times.max())) + 1
 
 
-def whole_in_order(decoded: Iterable[tuple[Any | None, bool]]) -> Iterator[tuple[Any, bool]]:
-    """Frames in the order of presentation, and whether each is whole.
+class Trouble(Enum):
+    """What may be wrong with what comes out of a decoder."""
+
+    MARKED = "libav or the container says that it is corrupt"
+    LOST = "nothing came out"
+
+
+def whole_in_order(decoded: Iterable[tuple[Any | None, Trouble | None]]) -> Iterator[tuple[Any | None, bool]]:
+    """Frames in the order of presentation, and whether each is whole; None for a frame that was lost.
 
     Pictures that are shown before a damaged one may be predicted from it, if they are of the kind (B) that is decoded
-    later than it is shown; so these are held back until the picture after them is known.
+    later than it is shown; so these are held back until the picture after them is known. What is lost before the first
+    picture is none: a stream that was cut into starts with packets that nothing can decode.
 
     Args:
-        decoded: what came out of the decoder, and whether something is wrong with it; None for what did not come out.
+        decoded: what came out of the decoder, and what is wrong with it. Without a frame, something is wrong with what
+            follows (a mark), or a frame is lost.
     """
-    damaged = False
+    damaged = started = False
     held: list[tuple[Any, bool]] = []
-    for frame, wrong in decoded:
-        if frame is None:
+    for frame, trouble in decoded:
+        if trouble is not None:
             damaged = True
-            continue
-        if wrong:
-            damaged = True
-        elif frame.key_frame:
+        elif frame is not None and frame.key_frame:
             damaged = False
-        if _is_b(frame) and len(held) < _MOST_HELD:
+        if frame is None and (trouble is Trouble.MARKED or not started):
+            continue
+        started = True
+        if frame is not None and _is_b(frame) and len(held) < _MOST_HELD:
             held.append((frame, not damaged))
             continue
         yield from ((one, whole and not damaged) for one, whole in held)

@@ -16,9 +16,9 @@ import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
-from tam_plugin.video.damage import whole_in_order
-from tam_plugin.video.index import FrameIndex
-from tam_plugin.video.reader import Reading, ReadRequest, sampling_intervals
+from tam_plugin.video.damage import Trouble, whole_in_order
+from tam_plugin.video.index import LONGEST_STILL_S, FrameIndex, plausible_s
+from tam_plugin.video.reader import NOT_READ, Reading, ReadRequest, sampling_intervals
 from tam_plugin.video.writing import FrameWriter
 
 if TYPE_CHECKING:
@@ -29,28 +29,31 @@ _JOINT_PACKETS = 4
 """Packets before a joint of recordings that libav may call corrupt."""
 
 
-def decoded_frames(path: str, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
-    """Every frame of ``stream`` in the order of presentation, decoded from the start, and whether it is whole."""
+def decoded_frames(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | None, bool]]:
+    """Every frame of ``stream`` in the order of presentation, decoded from the start, and whether it is whole.
+
+    A frame that did not come out of the decoder is None.
+    """
     return whole_in_order(_decoded(path, container, stream))
 
 
-def _decoded(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | None, bool]]:
-    """What comes out of the decoder, and whether something is wrong with it; None for what does not come out."""
+def _decoded(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | None, Trouble | None]]:
+    """What comes out of the decoder, and what is wrong with it; None for a frame that does not come out."""
     import av
 
     with libav_errors(path, "cannot be read to its end"):
         for packet, is_corrupt in chain(_with_marks(packets_of(container, stream)), [(None, False)]):
             if is_corrupt:
-                yield None, True
+                yield None, Trouble.MARKED
             try:
                 frames = stream.codec_context.decode(packet)
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
-                yield None, True
+                yield None, Trouble.LOST
                 continue
             for frame in frames:
-                yield frame, frame.is_corrupt
+                yield frame, Trouble.MARKED if frame.is_corrupt else None
 
 
 def _with_marks(packets: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
@@ -87,20 +90,30 @@ def scan_frames(path: str, *, by_packets: FrameIndex | None = None, num_threads:
 
 
 def read_in_order(request: ReadRequest) -> Reading:
-    """Decode the whole file once and fill ``request.out`` on the way.
+    """Decode the whole file once and fill ``request.out`` on the way; a damaged file twice.
+
+    Several decoder threads conceal damage in another way on each run, so a file with damage is read again by one.
 
     Returns:
         What was read. Its index is that of the frames that were really decoded: where their number is not the one that
         ``request.index`` expected, the frames taken are not the ones wanted, and the caller asks again by that index.
     """
-    with open_video(request.path, num_threads=request.num_threads) as (container, stream):
+    reading, damaged = _read(request, request.num_threads)
+    return _read(request, 1)[0] if damaged and request.num_threads > 1 else reading
+
+
+def _read(request: ReadRequest, num_threads: int) -> tuple[Reading, bool]:
+    """One pass, and whether there was any damage."""
+    damaged = False
+    with open_video(request.path, num_threads=num_threads) as (container, stream):
         times = _Times(stream)
         taker = _Taker(request, FrameWriter(request))
         for place, (frame, whole) in enumerate(decoded_frames(request.path, container, stream)):
             times.add(frame)
             taker.offer(place, frame, whole)
+            damaged = damaged or not whole
     index = times.index(request.path, request.index)
-    return Reading(index=index, shown=taker.shown, damaged=tuple(taker.damaged))
+    return Reading(index=index, shown=taker.shown, damaged=tuple(taker.damaged)), damaged
 
 
 @dataclass
@@ -117,10 +130,10 @@ class _Taker:
     def __post_init__(self) -> None:
         self._wanted = self.request.indices.tolist()
         self._least, self._most = (side.tolist() for side in sampling_intervals(self.request.indices))
-        self.shown: NDArray[np.int64] = self.request.indices.copy()
+        self.shown: NDArray[np.int64] = np.full(len(self._wanted), NOT_READ, np.int64)
 
-    def offer(self, place: int, frame: Any, whole: bool) -> None:
-        """Look at frame number ``place``."""
+    def offer(self, place: int, frame: Any | None, whole: bool) -> None:
+        """Look at frame number ``place``; None where it did not come out of the decoder."""
         if self._pending is not None and whole:
             row, distance = self._pending
             if place <= self._most[row] and place - self._wanted[row] < distance:
@@ -132,7 +145,7 @@ class _Taker:
         if whole:
             self._last_whole = (place, frame)
 
-    def _wanted_frame(self, row: int, place: int, frame: Any, whole: bool) -> None:
+    def _wanted_frame(self, row: int, place: int, frame: Any | None, whole: bool) -> None:
         if whole:
             self._take(row, place, frame)
             return
@@ -142,7 +155,8 @@ class _Taker:
             self._take(row, *before)
             self._pending = (row, place - before[0])
         else:
-            self._take(row, place, frame)
+            if frame is not None:
+                self._take(row, place, frame)
             self._pending = (row, float("inf"))
 
     def _take(self, row: int, place: int, frame: Any) -> None:
@@ -156,13 +170,18 @@ class _Times:
     def __init__(self, stream: Any) -> None:
         self._seconds_per_tick = float(stream.time_base)
         self._fps = float(stream.average_rate or stream.guessed_rate or 25)
-        self._pts, self._key, self._rising, self._last = array("q"), bytearray(), True, 0
+        self._pts, self._places, self._key = array("q"), array("q"), bytearray()
+        self._rising, self._last = True, 0
 
-    def add(self, frame: Any) -> None:
-        pts = frame.pts
-        self._rising = self._rising and pts is not None and (not self._pts or pts > self._pts[-1])
-        self._pts.append(0 if pts is None else pts)
-        self._key.append(bool(frame.key_frame))
+    def add(self, frame: Any | None) -> None:
+        """Note the next frame; None where it did not come out of the decoder."""
+        self._key.append(frame is not None and bool(frame.key_frame))
+        if frame is None:
+            return
+        step = 1 if frame.pts is None or not self._pts else frame.pts - self._pts[-1]
+        self._rising = self._rising and frame.pts is not None and 0 < step * self._seconds_per_tick <= LONGEST_STILL_S
+        self._pts.append(0 if frame.pts is None else frame.pts)
+        self._places.append(len(self._key) - 1)
         self._last = getattr(frame, "duration", 0) or 0
 
     def index(self, path: str, by_packets: FrameIndex | None) -> FrameIndex:
@@ -171,15 +190,26 @@ class _Times:
             raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected a playable video")
         key = np.frombuffer(self._key, np.bool_)
         reason = (by_packets and by_packets.in_order) or "its frames come out in another order than its times say"
-        if by_packets is not None and by_packets.timed and by_packets.num_frames == len(self._pts):
+        if by_packets is not None and by_packets.timed and by_packets.num_frames == len(key):
             return replace_index(by_packets, is_keyframe=key, in_order=reason)
-        last_s = max(0, self._last) * self._seconds_per_tick
-        if self._rising:
+        last_s = plausible_s(self._last * self._seconds_per_tick)
+        places = np.arange(len(key))
+        if self._rising:  # frames that did not come out lie between their neighbours
             ticks = np.frombuffer(self._pts, np.int64)
-            times = (ticks - ticks[0]) * self._seconds_per_tick
+            found_s = (ticks - ticks[0]) * self._seconds_per_tick
+            times = _spread(places, np.frombuffer(self._places, np.int64), found_s, 1 / self._fps)
         else:  # frames follow each other at the nominal rate
-            times, last_s = np.arange(len(self._pts)) / self._fps, 1 / self._fps
+            times, last_s = places / self._fps, 1 / self._fps
         return FrameIndex(timestamps_s=times, is_keyframe=key, last_s=last_s, in_order=reason)
+
+
+def _spread(
+    places: NDArray[np.int64], known: NDArray[np.int64], found_s: NDArray[np.float64], usual_s: float
+) -> NDArray[np.float64]:
+    """Times for all ``places`` from those that are ``known``, counted from the first."""
+    times = np.interp(places, known, found_s)
+    times += np.minimum(places - known[0], 0) * usual_s + np.maximum(places - known[-1], 0) * usual_s
+    return times - times[0]
 
 
 def replace_index(index: FrameIndex, *, is_keyframe: NDArray[np.bool_], in_order: str) -> FrameIndex:

@@ -38,6 +38,9 @@ _RESTARTING_FORMATS = frozenset({"mpegts", "mpeg"})
 _JUMP_S = 10.0
 """A jump ahead by more than this is such a joint, as for ffmpeg."""
 
+LONGEST_STILL_S = 86_400.0
+"""No picture stands for longer than a day: times that say so are damaged."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameIndex:
@@ -277,8 +280,11 @@ def index_of(table: PacketTable) -> FrameIndex:
         return _joined(table, visible, ends)
     order = np.argsort(pts, kind="stable")
     shown = visible[order]
-    if (np.diff(pts[order]) <= 0).any():
+    steps = np.diff(pts[order].astype(np.float64))  # as whole numbers, absurd times would overflow
+    if (np.diff(pts[order]) == 0).any():
         return _untimed(len(visible), "two of its frames are said to be shown at the same time")
+    if (steps * table.seconds_per_tick > LONGEST_STILL_S).any():
+        return _untimed(len(visible), "one of its frames is said to stand for days")
     moved = order != np.arange(len(order))
     if np.abs(order - np.arange(len(order))).max() > _DEEPEST_REORDERING or (moved.any() and not table.reorders):
         return _untimed(len(visible), "its times put frames in an order that its codec does not have")
@@ -287,7 +293,7 @@ def index_of(table: PacketTable) -> FrameIndex:
     return PacketIndex(
         timestamps_s=timestamps_s,
         is_keyframe=table.is_key[shown],
-        last_s=max(stands_s, table.told_end_s - float(pts[order[-1]]) * table.seconds_per_tick),
+        last_s=plausible_s(max(stands_s, table.told_end_s - float(pts[order[-1]]) * table.seconds_per_tick)),
         pts=table.pts,
         dts=table.dts,
         is_key=table.is_key,
@@ -295,6 +301,11 @@ def index_of(table: PacketTable) -> FrameIndex:
         seconds_per_tick=table.seconds_per_tick,
         suspicious=table.reorders and not moved.any(),
     )
+
+
+def plausible_s(stands_s: float) -> float:
+    """How long a last frame stands, in seconds; 0 (nothing tells) where that cannot be."""
+    return stands_s if 0 < stands_s <= LONGEST_STILL_S else 0.0
 
 
 def _untimed(num_frames: int, reason: str) -> FrameIndex:
@@ -340,7 +351,7 @@ def _joined(table: PacketTable, visible: NDArray[np.int64], ends: list[int]) -> 
     return FrameIndex(
         timestamps_s=timestamps_s,
         is_keyframe=np.zeros(len(timestamps_s), np.bool_),
-        last_s=max(0.0, last_s),
+        last_s=plausible_s(last_s),
         in_order=f"its timestamps start again {len(ends) - 1} time{'s' if len(ends) > 2 else ''}",
         timed=bool((np.diff(timestamps_s) > 0).all()),
     )

@@ -41,7 +41,7 @@ _READ_ON_PACKETS = 64
 _PROVING_PACKETS = 16
 """Pictures at the start of a file that are decoded without skipping any: times in a wrong order show there."""
 
-_REPLACING_ROUNDS = 4
+_REPLACING_ROUNDS = 16
 """Times that a damaged frame's neighbours are tried before it is shown as it is."""
 
 
@@ -116,10 +116,14 @@ def _read_groups(request: ReadRequest, index: PacketIndex, places: dict[int, int
     # with fewer groups than threads, the decoder's own threads take the rest
     codec_threads = request.num_threads if workers == 1 else 1
     if workers == 1:
-        return _work(request, index, queue, codec_threads)
+        found = _work(request, index, queue, codec_threads)
+        if not found or codec_threads == 1:
+            return found
+        # several decoder threads say late what failed, and conceal it in another way on each run
+        return _work(request, index, _Queue(iter(groups)), 1)
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda _: _work(request, index, queue, codec_threads), range(workers))
-        return [one for part in found for one in part]
+        parts = pool.map(lambda _: _work(request, index, queue, codec_threads), range(workers))
+        return [one for part in parts for one in part]
 
 
 def _groups(index: PacketIndex, places: dict[int, int]) -> list[_Group]:
@@ -196,7 +200,7 @@ def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter
 
     index = cursor.index
     wanted = dict(group.rows)
-    damage = PacketDamage(index, group.start, delay=stream.codec_context.thread_count)
+    damage = PacketDamage(index, group.start)
     codec = stream.codec_context
     skips = codec.name in _SKIPPABLE_CODECS and not index.suspicious
     proving = group.start + _PROVING_PACKETS if group.start == index.keys[0] else group.start
