@@ -31,6 +31,8 @@ OPEN_TIMEOUT_S, READ_TIMEOUT_S = 60.0, 60.0
 
 _COVERS = ("attached_pic", "timed_thumbnails")
 
+_FROM_FILES = (OSError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError, EOFError)
+
 
 def checked_path(path: str | os.PathLike[str]) -> str:
     """``path`` as a string, if it names a file with something in it or a directory.
@@ -70,11 +72,13 @@ def libav_errors(path: str, doing: str) -> Iterator[None]:
 
     PyAV lets a hostile file's values through to ``ValueError``, ``OverflowError``, ``MemoryError`` and their like.
     """
+    import av
+
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError, EOFError) as error:
+    except (*_FROM_FILES, av.error.FFmpegError) as error:
         reason = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
         raise InputError(f"video {one_line(path)}: {doing} ({one_line(reason)}); expected a video file") from error
 
@@ -144,6 +148,8 @@ def _video_stream(path: str, container: Any, num_threads: int) -> Any:
         raise InputError(f"video {one_line(path)}: its codec is unknown to this build of libav; re-encode it as H.264")
     check_picture_size(path, codec.width, codec.height)
     codec.options = {"max_pixels": str(MAX_PIXELS)}
+    if codec.name == "mjpeg":  # of a broken scan it would show what stood in memory before, and say nothing
+        codec.options = {**codec.options, "err_detect": "explode"}
     codec.thread_count = num_threads
     if num_threads > 1:
         codec.thread_type = "AUTO"

@@ -39,11 +39,17 @@ class PacketDamage:
         self._hurt.append(place)
 
     def came_out(self, frame: Any) -> None:
-        """Look at a frame that came out of the decoder."""
-        if frame.is_corrupt and frame.pts is not None and frame.pts >= self._index.pts[self._start]:
+        """Look at a frame that came out of the decoder.
+
+        Pictures before the keyframe, whose references were not decoded, are nobody's wish.
+        """
+        if frame.pts is None or frame.pts < self._index.pts[self._start]:
+            return
+        if frame.is_corrupt:
             place = self._index.place_of(frame.pts)
             self._hurt.append(self._start if place is None else place)
-        # pictures before the keyframe, whose references were not decoded, are nobody's wish
+        elif frame.pts == self._index.pts[self._start] and not frame.key_frame and _kind(frame) in ("P", "B"):
+            self._hurt.append(self._start)  # a keyframe that is none any more: what it refers to was not decoded
 
     def around(self, pts: int, *, missing: bool) -> tuple[int, int] | None:
         """The frames [since, until) that are damaged together with the one shown at ``pts``; None where it is whole.
@@ -108,4 +114,14 @@ _MOST_HELD = 16
 
 
 def _is_b(frame: Any) -> bool:
-    return getattr(frame.pict_type, "name", "") == "B"
+    return _kind(frame) == "B"
+
+
+def _kind(frame: Any) -> str:
+    """libav's letter for the kind of picture: I, P, B, ...; ``"NONE"`` where the decoder does not tell."""
+    kind = frame.pict_type
+    name = getattr(kind, "name", None)
+    return str(name) if name is not None else _KINDS.get(int(kind), "NONE")
+
+
+_KINDS = {0: "NONE", 1: "I", 2: "P", 3: "B", 4: "S", 5: "SI", 6: "SP", 7: "BI"}

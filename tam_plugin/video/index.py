@@ -272,35 +272,43 @@ def index_of(table: PacketTable) -> FrameIndex:
         visible = visible[visible >= np.flatnonzero(table.is_key)[0]]
     if len(visible) == 0:
         visible = np.arange(len(table.pts))
-    pts = table.pts[visible]
-    if not table.is_key.any() or (pts == NO_TIME).any():
+    if not table.is_key.any() or (table.pts[visible] == NO_TIME).any():
         return _untimed(len(visible), "its packets do not tell when their frames are shown")
     ends = _joints(table, visible)
-    if len(ends) > 1:
+    if ends is not None and len(ends) > 1:
         return _joined(table, visible, ends)
-    order = np.argsort(pts, kind="stable")
+    order = np.argsort(table.pts[visible], kind="stable")
+    doubt = _doubt(table, visible, order) if ends is not None else "the time of one frame does not fit its neighbours'"
+    if doubt is not None:
+        return _untimed(len(visible), doubt)
     shown = visible[order]
-    steps = np.diff(pts[order].astype(np.float64))  # as whole numbers, absurd times would overflow
-    if (np.diff(pts[order]) == 0).any():
-        return _untimed(len(visible), "two of its frames are said to be shown at the same time")
-    if (steps * table.seconds_per_tick > LONGEST_STILL_S).any():
-        return _untimed(len(visible), "one of its frames is said to stand for days")
-    moved = order != np.arange(len(order))
-    if np.abs(order - np.arange(len(order))).max() > _DEEPEST_REORDERING or (moved.any() and not table.reorders):
-        return _untimed(len(visible), "its times put frames in an order that its codec does not have")
-    timestamps_s = (pts[order] - pts[order[0]]) * table.seconds_per_tick
+    pts = table.pts[shown]
     stands_s = max(0, int(table.duration[shown[-1]])) * table.seconds_per_tick
     return PacketIndex(
-        timestamps_s=timestamps_s,
+        timestamps_s=(pts - pts[0]) * table.seconds_per_tick,
         is_keyframe=table.is_key[shown],
-        last_s=plausible_s(max(stands_s, table.told_end_s - float(pts[order[-1]]) * table.seconds_per_tick)),
+        last_s=plausible_s(max(stands_s, table.told_end_s - float(pts[-1]) * table.seconds_per_tick)),
         pts=table.pts,
         dts=table.dts,
         is_key=table.is_key,
         shown=shown,
         seconds_per_tick=table.seconds_per_tick,
-        suspicious=table.reorders and not moved.any(),
+        suspicious=table.reorders and bool((order == np.arange(len(order))).all()),
     )
+
+
+def _doubt(table: PacketTable, visible: NDArray[np.int64], order: NDArray[np.int64]) -> str | None:
+    """Why the times of ``visible`` packets cannot be those of their frames, in words; None where they can."""
+    pts = table.pts[visible][order]
+    if (np.diff(pts) == 0).any():
+        return "two of its frames are said to be shown at the same time"
+    # as whole numbers, absurd times would overflow
+    if (np.diff(pts.astype(np.float64)) * table.seconds_per_tick > LONGEST_STILL_S).any():
+        return "one of its frames is said to stand for days"
+    moved = np.abs(order - np.arange(len(order)))
+    if moved.max() > _DEEPEST_REORDERING or (moved.any() and not table.reorders):
+        return "its times put frames in an order that its codec does not have"
+    return None
 
 
 def plausible_s(stands_s: float) -> float:
@@ -317,12 +325,19 @@ def _untimed(num_frames: int, reason: str) -> FrameIndex:
     )
 
 
-def _joints(table: PacketTable, visible: NDArray[np.int64]) -> list[int]:
-    """Where in ``visible`` each recording of a joined file ends: one end where the times are of one piece."""
+def _joints(table: PacketTable, visible: NDArray[np.int64]) -> list[int] | None:
+    """Where in ``visible`` each recording of a joined file ends: one end where the times are of one piece.
+
+    None where a single time lies apart from neighbours that agree, which is no joint but damage.
+    """
     dts = table.dts[visible]
     known = np.flatnonzero(dts != NO_TIME)
-    steps = np.diff(dts[known]) * table.seconds_per_tick
+    found = dts[known]
+    steps = np.diff(found) * table.seconds_per_tick
     breaks = steps < 0
+    astray = (breaks[:-1] != breaks[1:]) & (found[2:] >= found[:-2])
+    if astray.any():
+        return None
     if table.restarts:
         breaks |= steps > _JUMP_S
     return [*known[1:][breaks].tolist(), len(visible)]
