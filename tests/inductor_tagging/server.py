@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tam_plugin.taxonomy import TaskType
@@ -58,7 +58,9 @@ class ChatServer:
 
     Args:
         fault: what goes wrong with the n-th request (0, 1, ...) for a question, one of :data:`FAULTS`; None: nothing.
-        plain: a raw HTTP answer to everything instead, made from the request's head.
+        plain: a raw HTTP answer to everything instead, made from the request's head: bytes, or pieces of them with
+            seconds to wait between (which may never end).
+        wrap: makes the HTTP answer from the JSON of a good one, where it is to be unusual.
         window: (requests, seconds) of a limit that is told in headers and refused beyond.
         delay_s, slow_s: before each answer, and before a slow one.
         key: the only key that is let in; None lets in everybody.
@@ -73,7 +75,8 @@ class ChatServer:
     """
 
     fault: Callable[[str, int], str | None] = lambda name, times: None
-    plain: Callable[[str], bytes] | None = None
+    plain: Callable[[str], bytes | Iterable[bytes | float]] | None = None
+    wrap: Callable[[bytes], bytes] | None = None
     window: tuple[int, float] | None = None
     key: str | None = None
     delay_s: float = 0.0
@@ -154,8 +157,13 @@ class ChatServer:
     async def _answer(self, head: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
         self.heads.append(head)
         if self.plain is not None:
-            writer.write(self.plain(head))
-            await writer.drain()
+            answer = self.plain(head)
+            for piece in [answer] if isinstance(answer, bytes) else answer:
+                if isinstance(piece, float):
+                    await asyncio.sleep(piece)
+                else:
+                    writer.write(piece)
+                    await writer.drain()
             return False
         request = json.loads(body)
         self.bodies.append(request)
@@ -178,7 +186,11 @@ class ChatServer:
         answer = {"choices": [{"message": message, "finish_reason": "stop"}]}
         # One letter, one token: figures that a test can work out.
         answer["usage"] = {"prompt_tokens": len(content), "completion_tokens": len(message["content"])}
-        await _send(writer, 200, answer, limits)
+        if self.wrap is None:
+            await _send(writer, 200, answer, limits)
+        else:
+            writer.write(self.wrap(json.dumps(answer).encode()))
+            await writer.drain()
         self._log(self.sent, name)
         return True
 
