@@ -57,9 +57,10 @@ class ChatServer:
     """A context manager that serves in a thread of its own.
 
     Args:
-        fault: what goes wrong with the n-th request (0, 1, ...) for a question, one of :data:`FAULTS`; None: nothing.
-        plain: a raw HTTP answer to everything instead, made from the request's head: bytes, or pieces of them with
-            seconds to wait between (which may never end).
+        fault: what goes wrong with the n-th request (0, 1, ...) for a question: one of :data:`FAULTS`, or the pieces of
+            a raw HTTP answer, after which the connection is closed; None: nothing.
+        plain: a raw HTTP answer to everything instead, made from the request's head: bytes, or pieces of them.
+            Numbers among pieces are seconds to wait; pieces may have no end.
         wrap: makes the HTTP answer from the JSON of a good one, where it is to be unusual.
         window: (requests, seconds) of a limit that is told in headers and refused beyond.
         delay_s, slow_s: before each answer, and before a slow one.
@@ -74,7 +75,7 @@ class ChatServer:
         bodies: each request's body.
     """
 
-    fault: Callable[[str, int], str | None] = lambda name, times: None
+    fault: Callable[[str, int], str | Iterable[bytes | float] | None] = lambda name, times: None
     plain: Callable[[str], bytes | Iterable[bytes | float]] | None = None
     wrap: Callable[[bytes], bytes] | None = None
     window: tuple[int, float] | None = None
@@ -158,13 +159,7 @@ class ChatServer:
         self.heads.append(head)
         if self.plain is not None:
             answer = self.plain(head)
-            for piece in [answer] if isinstance(answer, bytes) else answer:
-                if isinstance(piece, float):
-                    await asyncio.sleep(piece)
-                else:
-                    writer.write(piece)
-                    await writer.drain()
-            return False
+            return await _send_pieces(writer, [answer] if isinstance(answer, bytes) else answer)
         request = json.loads(body)
         self.bodies.append(request)
         content = request["messages"][-1]["content"]
@@ -179,6 +174,8 @@ class ChatServer:
             return await _send(writer, 429, {"error": {"message": "too many"}}, {"Retry-After": "1"})
         if self.delay_s or fault == "slow":
             await asyncio.sleep(self.slow_s if fault == "slow" else self.delay_s)
+        if fault is not None and not isinstance(fault, str):
+            return await _send_pieces(writer, fault)
         if fault not in (None, "slow"):
             return await _fail(fault, writer)
         job = "paraphrase" if '"paraphrase"' in request["messages"][0]["content"] else "tag"
@@ -224,6 +221,16 @@ async def _send(writer: asyncio.StreamWriter, status: int, values: dict, headers
     writer.write(http(status, json.dumps(values).encode(), {"Content-Type": "application/json", **(headers or {})}))
     await writer.drain()
     return True
+
+
+async def _send_pieces(writer: asyncio.StreamWriter, pieces: Iterable[bytes | float]) -> bool:
+    for piece in pieces:
+        if isinstance(piece, float):
+            await asyncio.sleep(piece)
+        else:
+            writer.write(piece)
+            await writer.drain()
+    return False
 
 
 async def _fail(fault: str, writer: asyncio.StreamWriter) -> bool:

@@ -94,6 +94,11 @@ ODD = {
     "gzip": lambda body: http(200, gzip.compress(body), {"Content-Encoding": "GZIP"}),
     "deflate": lambda body: http(200, zlib.compress(body), {"Content-Encoding": "deflate"}),
     "bare deflate": lambda body: http(200, raw_deflate(body), {"Content-Encoding": "deflate"}),
+    "bare deflate, byte by byte": lambda body: (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"".join(b"1\r\n%c\r\n" % byte for byte in raw_deflate(body))
+        + b"0\r\n\r\n"
+    ),
     "an unknown encoding": lambda body: http(200, body, {"Content-Encoding": "utf-8"}),
     "many requests left": lambda body: http(
         200, body, {"x-ratelimit-remaining-requests": "9" * 5000, "x-ratelimit-reset-requests": "1s"}

@@ -138,29 +138,28 @@ class _Unpacker:
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding.strip().lower()
-        wbits = _WBITS.get(self._encoding)
-        self._stream = None if wbits is None else zlib.decompressobj(wbits)
-        self._begun = False
+        self._stream: Any = None
+        self._first = b""
 
     def __call__(self, piece: bytes, room: int) -> bytes:
         """At most one byte more than there is room for."""
-        if self._stream is None:
+        if self._encoding not in _WBITS:
             return piece
+        if self._stream is None:
+            self._first += piece
+            if len(self._first) < 2:
+                return b""
+            piece, wbits = self._first, _WBITS[self._encoding]
+            # Many servers mean the bare stream by "deflate", without zlib's header.
+            if self._encoding == "deflate" and (piece[0] & 15 != 8 or int.from_bytes(piece[:2], "big") % 31):
+                wbits = -zlib.MAX_WBITS
+            self._stream = zlib.decompressobj(wbits)
         try:
-            try:
-                return self._stream.decompress(piece, room + 1)
-            except zlib.error:
-                if self._begun or self._encoding != "deflate":
-                    raise
-                # Many servers mean the bare stream, without zlib's header.
-                self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
-                return self._stream.decompress(piece, room + 1)
+            return self._stream.decompress(piece, room + 1)
         except zlib.error:
             raise BodyError(f"a reply that is not {self._encoding}, as its headers say") from None
-        finally:
-            self._begun = True
 
     def check_end(self) -> None:
         """Refuse a stream that was cut."""
-        if self._stream is not None and self._begun and not self._stream.eof:
+        if self._first and (self._stream is None or not self._stream.eof):
             raise BodyError(f"a reply whose {self._encoding} stream ends too early")
