@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from tam_plugin.cli.main import main as tam
 from tam_plugin.inductor.tagging import paraphrase, tag  # noqa: F401  (before the harness forks)
@@ -418,8 +419,9 @@ def judge_end(code: int, err: str) -> Result | None:
     if code not in (0, 2):
         return Result(Verdict.CRASHED, f"exit code {code}: {err[-500:]!r}")
     lines = err.splitlines()
-    if len(lines) != 1 or not err.replace("\n", "").isprintable() or len(err) > 1500:
-        return wrong(f"standard error is not one printable line: {err[:500]!r}")
+    acting = [c for c in err.removesuffix("\n") if category(c) in ("Cc", "Cs", "Zl", "Zp") or c in "\u202a\u202e\u2066"]
+    if len(lines) != 1 or acting or len(err) > 1500:
+        return wrong(f"standard error is not one short line of plain text: {err[:500]!r}")
     return wrong("the key is in a message") if KEY in err else None
 
 

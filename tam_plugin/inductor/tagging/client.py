@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from tam_plugin.errors import InputError, require
+from tam_plugin.errors import InputError, one_line, require
 from tam_plugin.inductor.tagging.exchange import BodyError, RawReply, open_client, post
 from tam_plugin.inductor.tagging.prompts import Messages
 from tam_plugin.inductor.tagging.replies import Reply
@@ -209,10 +209,9 @@ class ChatClient:
         return self._line(text), code if isinstance(code, str) else None
 
     def _line(self, text: str) -> str:
-        """Another's words: one line, short, without the key and without what a terminal obeys."""
+        """Another's words: one line, short, and without the key."""
         # The key goes before the cut, which could leave a part of it that is no longer found.
-        text = " ".join(self._settings.redact(text).split())[:_LONGEST_MESSAGE]
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:_LONGEST_MESSAGE]
+        return one_line(self._settings.redact(text).strip()[: 10 * _LONGEST_MESSAGE])[:_LONGEST_MESSAGE]
 
 
 def _is_page(raw: RawReply) -> bool:
