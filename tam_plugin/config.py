@@ -38,7 +38,7 @@ class MoeConfig:
         router_init_std: standard deviation of the randomly initialized gates.
         balance_loss_weight: α_b of Eq. 4.
         z_loss_weight: α_z of Eq. 4.
-        backend: how experts are computed; ``auto`` takes grouped GEMM where torch and device have it.
+        backend: how experts are computed; ``auto`` takes the faster way for device, size and gradients.
     """
 
     enabled: bool = True

@@ -18,7 +18,7 @@ LEAST_SHARE = 0.95
 
 
 def is_taskworld(frames: np.ndarray) -> bool:
-    """Whether the first frame is made of TaskWorld's tiles.
+    """Whether the first, the middle and the last frame are made of TaskWorld's tiles.
 
     Args:
         frames: uint8 ``[T, H, W, 3]``.
@@ -26,7 +26,11 @@ def is_taskworld(frames: np.ndarray) -> bool:
     height, width = frames.shape[1:3]
     if height != width or height < SIZE:
         return False
-    small = np.asarray(Image.fromarray(frames[0]).resize((SIZE, SIZE), Image.Resampling.BOX), np.float32)
+    return all(_is_tiled(frames[i]) for i in sorted({0, len(frames) // 2, len(frames) - 1}))
+
+
+def _is_tiled(frame: np.ndarray) -> bool:
+    small = np.asarray(Image.fromarray(frame).resize((SIZE, SIZE), Image.Resampling.BOX), np.float32)
     patches = small.reshape(GRID, TILE, GRID, TILE, 3).swapaxes(1, 2).reshape(GRID * GRID, -1)
     differences = np.stack([np.abs(patches - tile).mean(1) for tile in _tiles()])
     return bool((differences.min(0) < FAR).mean() >= LEAST_SHARE)

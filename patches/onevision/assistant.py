@@ -27,8 +27,8 @@ DEMO_FOLDER = Path(tam_plugin.__file__).with_name("assets") / "taskworld"
 """The demonstration model that ships with the package."""
 
 DEMO_NOTICE = (
-    "no --model was given: this demonstration model knows only the drawn clips of TaskWorld, and this video is none of "
-    "them, so its answer means nothing; pass --model with a LLaVA-OneVision or TAM checkpoint"
+    "no --model was given, and the demonstration model that ships knows only the drawn clips of TaskWorld; this video "
+    "is not one of them, so there is no answer; pass --model with a LLaVA-OneVision or TAM checkpoint"
 )
 
 

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 
-def compare(ways: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
-    """Median seconds of each way over ``rounds`` interleaved rounds, after one uncounted warm-up round."""
+def compare(
+    ways: dict[str, Callable[[], object]], rounds: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds by ``clock`` of each way over ``rounds`` interleaved rounds, after one uncounted warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for counted in [False] + [True] * rounds:
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
-            elapsed = time.perf_counter() - start
+            elapsed = clock() - start
             if counted:
                 seconds[name].append(elapsed)
     return {name: statistics.median(values) for name, values in seconds.items()}

@@ -1,4 +1,4 @@
-"""``tam bench tower``: the dense SigLIP tower beside the mixture tower, grouped and expert by expert."""
+"""``tam bench tower``: the dense SigLIP tower beside the mixture tower, grouped, expert by expert, and as ``auto``."""
 
 from __future__ import annotations
 
@@ -98,10 +98,14 @@ def _towers(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
     dense = dense.to(device, dtype).eval()
     towers: dict[str, nn.Module] = {DENSE: dense}
     # Without grouped GEMM on this device `grouped` says so in an error: a row by that name must be grouped.
-    for name, backend in (("mixture, grouped", "grouped"), ("mixture, expert by expert", "reference")):
+    for name, backend in (
+        ("mixture, grouped", "grouped"),
+        ("mixture, expert by expert", "reference"),
+        ("mixture, auto", "auto"),
+    ):
         moe = {"num_experts": args.experts, "top_k": args.top_k, "backend": backend}
         towers[name] = copy.deepcopy(dense)
-        torch.manual_seed(1)  # both mixtures get the same gates
+        torch.manual_seed(1)  # all mixtures get the same gates
         upcycle_vision_encoder(towers[name], TamConfig.from_dict({"moe": moe}))
     return towers
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tam_plugin.cli import common
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, printable
 
 if TYPE_CHECKING:
     from tam_plugin.patches.onevision import Answer, VideoAssistant
@@ -58,19 +58,26 @@ def run(args: argparse.Namespace) -> int:
         args.inductor = assistant.config.tam_config.inductor
     policy = assistant.policy(question.query, args.options, max_new_tokens=args.max_new_tokens, policy=own_policy)
     decision, video = common.sample(args, common.decide(args, question, policy), size=NATIVE_SIZE_LIMIT)
+    notice = assistant.notice if args.model is not None else _of_demonstration(video)
+    # What a model says of a video that it cannot know looks like an answer and is none: only the decision is shown.
+    answered = args.model is not None or notice is None
     with collect_routing(assistant.vision_tower) as routing:
         answer = assistant.answer(
-            video, question.query, decision.budget, options=args.options, max_new_tokens=args.max_new_tokens
+            video,
+            question.query,
+            decision.budget,
+            options=args.options,
+            max_new_tokens=args.max_new_tokens if answered else 1,
         )
-    notice = assistant.notice if args.model is not None else _of_demonstration(video)
+    text = answer.text if answered else None
     # Nothing is written or said before the answer is there.
     if args.contact_sheet is not None:
         contact_sheet(video, args.contact_sheet)
     if args.report is not None:
-        write_case(_case(args, question.query, assistant, decision, video, answer, routing, notice), args.report)
+        write_case(_case(args, question.query, assistant, decision, video, answer, text, routing, notice), args.report)
     if notice:
         print(f"tam: note: {notice}", file=sys.stderr)
-    values = {**common.report(decision, video), "answer": answer.text, "notice": notice}
+    values = {**common.report(decision, video), "answer": text, "notice": notice}
     if args.json:
         print(json.dumps(values))
         return 0
@@ -79,8 +86,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"sheet       {args.contact_sheet}")
     if args.report is not None:
         print(f"report      {args.report}")
-    print(f"answer      {answer.text!r}")
+    print(f"answer      {_shown(text)}")
     return 0
+
+
+def _shown(answer: str | None) -> str:
+    """The answer as text, its further lines below the first; or why there is none."""
+    if answer is None:
+        return "none: the demonstration model does not know this video; pass --model"
+    if not answer.strip():
+        return "(empty: the model ended at once)"
+    return printable(answer).replace("\n", f"\n{' ' * 12}")
 
 
 def _of_demonstration(video: SampledVideo) -> str | None:
@@ -98,6 +114,7 @@ def _case(
     decision: common.Decision,
     video: SampledVideo,
     answer: Answer,
+    text: str | None,
     routing: RoutingCollector,
     notice: str | None,
 ) -> Case:
@@ -128,7 +145,7 @@ def _case(
         top_k=assistant.config.tam_config.moe.top_k,
         prompt=answer.prompt,
         prompt_tokens=answer.prompt_tokens,
-        answer=answer.text,
+        answer=text,
         model=args.model,
         notice=notice,
         untrained=assistant.notice is not None,

@@ -12,6 +12,7 @@ BENCHES = {
     "video": "64 frames of a ten-minute video against the host's decord path",
     "preprocess": "frames to encoder input against the host's per-frame processor",
     "tower": "mixture vision tower against the dense tower and a per-expert loop",
+    "experts": "one mixture layer as one grouped product and expert by expert, over sizes, and what auto takes",
     "step": "one stage-3 training step of TAM against the dense host at the same visual tokens",
     "e2e": "a whole answer at TAM's budgets against the dense model's fixed 64 frames at stride 2",
     "inductor": "the embedded Inductor against a SmolLM2-135M-shaped classifier",

@@ -35,7 +35,7 @@ class Case:
         top_k: experts a token takes.
         prompt: the text that the language model read, visual tokens named.
         prompt_tokens: its tokens, visual ones included.
-        answer: what the model said.
+        answer: what the model said; None where it cannot know the video, of which ``notice`` tells.
         model: its name or path; None for the demonstration model.
         notice: what a reader must know about model and video.
         untrained: whether its gates were never trained.
@@ -53,7 +53,7 @@ class Case:
     top_k: int = 2
     prompt: str
     prompt_tokens: int
-    answer: str
+    answer: str | None
     model: str | None = None
     notice: str | None = None
     untrained: bool = False

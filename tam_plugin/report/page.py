@@ -95,7 +95,7 @@ def render(case: Case) -> str:
         options=_options(case),
         facts=_facts(case),
         notice=f'<p class="notice" id="notice"><strong>Note:</strong> {text(case.notice)}.</p>' if case.notice else "",
-        answer=text(case.answer) or "(the model ended at once: an empty answer)",
+        answer=_answer(case.answer),
         task=text(f"{distribution.task.label} ({distribution.confidence:.1%} sure)"),
         task_note=text(f"{distribution.task.description} {_GAINS[distribution.task.sensitivity]}"),
         bars=bars(distribution.as_dict(), distribution.task.label),
@@ -109,6 +109,12 @@ def render(case: Case) -> str:
         visual_tokens=f"{budget.visual_tokens:,}",
         prompt=text(case.prompt),
     )
+
+
+def _answer(answer: str | None) -> str:
+    if answer is None:
+        return "(none: the model does not know this video, as the note above says)"
+    return text(answer) or "(the model ended at once: an empty answer)"
 
 
 def _options(case: Case) -> str:

@@ -1,10 +1,11 @@
-"""Experts as stacked tensors, computed by one grouped GEMM a layer or, readably, expert by expert.
+"""Experts as stacked tensors, computed by one grouped GEMM per layer or in a loop, expert by expert.
 
 Shapes: N tokens, K experts a token, M = N·K assignments, E experts, D in, I intermediate, O out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.vision.grouped_gemm import grouped_linear, unsupported_reason
+from tam_plugin.vision.grouped_gemm import grouped_is_faster, grouped_linear, unsupported_reason
 
 
 def whole_shape(parameter: torch.Tensor) -> torch.Size:
@@ -60,7 +61,8 @@ class StackedExperts(nn.Module):
         fc1: first layers, ``[E, I, D]``.
         fc2: second layers, ``[E, O, I]``.
         activation_fn: between them, elementwise.
-        backend: ``grouped``, ``reference``, or ``auto`` (grouped where it can run).
+        backend: ``grouped``, ``reference``, or ``auto`` (the faster of the two, see
+            :func:`~tam_plugin.vision.grouped_gemm.grouped_is_faster`).
     """
 
     def __init__(
@@ -83,7 +85,18 @@ class StackedExperts(nn.Module):
 
     @property
     def backend_in_use(self) -> str:
-        """``grouped`` or ``reference``: what a forward would run now (device, dtype, autocast).
+        """``grouped`` or ``reference``: what a forward over many tokens would run now (see :meth:`backend_for`).
+
+        Raises:
+            ConfigError: ``grouped`` was asked for by name and cannot run here.
+        """
+        return self.backend_for(math.inf)
+
+    def backend_for(self, rows_per_expert: float) -> str:
+        """``grouped`` or ``reference``: what a forward would run now (device, dtype, autocast, gradients, size).
+
+        Args:
+            rows_per_expert: N·K / E.
 
         Raises:
             ConfigError: ``grouped`` was asked for by name and cannot run here.
@@ -94,15 +107,20 @@ class StackedExperts(nn.Module):
         dtype = _compute_dtype(weight)
         _, inner, width = whole_shape(weight)
         widths = (width, inner, whole_shape(self.fc2.weight)[1])
-        reason = unsupported_reason(weight.device.type, dtype, widths)
-        if reason is None:
-            return "grouped"
+        device_type = weight.device.type
+        reason = unsupported_reason(device_type, dtype, widths)
         if self.backend == "grouped":
+            if reason is None:
+                return "grouped"
             raise ConfigError(
-                f"MoeConfig.backend = 'grouped': grouped GEMM cannot run on {weight.device.type} in {dtype}: {reason}; "
+                f"MoeConfig.backend = 'grouped': grouped GEMM cannot run on {device_type} in {dtype}: {reason}; "
                 "take 'auto' or 'reference'"
             )
-        return "reference"
+        trains_weights = torch.is_grad_enabled() and weight.requires_grad
+        faster = reason is None and grouped_is_faster(
+            device_type, widths, rows_per_expert, trains_weights=trains_weights
+        )
+        return "grouped" if faster else "reference"
 
     def forward(self, tokens: torch.Tensor, weights: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         """Send each token through its experts.
@@ -116,7 +134,7 @@ class StackedExperts(nn.Module):
             ``[N, O]`` in the dtype of a dense layer's output (autocast's where it is on). The sum over K is
             taken in float32.
         """
-        if self.backend_in_use == "grouped":
+        if self.backend_for(indices.numel() / self.num_experts) == "grouped":
             return self._grouped(tokens, weights, indices)
         return self._reference(tokens, weights, indices)
 

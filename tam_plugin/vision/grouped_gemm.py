@@ -17,6 +17,7 @@ AVAILABLE = _grouped_mm is not None and _custom_op is not None
 
 # torch's kernels need every row stride to be a multiple of 16 bytes.
 _ALIGNMENT_BYTES = 16
+_SMALL_WEIGHT = 1 << 17  # below, a CPU's time goes into calls and not into products
 _CUDA_CAPABILITY = (8, 0) if hasattr(torch.nn.functional, "grouped_mm") else (9, 0)
 
 
@@ -33,6 +34,30 @@ def unsupported_reason(device_type: str, dtype: torch.dtype, widths: tuple[int, 
         if width * itemsize % _ALIGNMENT_BYTES:
             return f"width {width} in {dtype} is not a multiple of {_ALIGNMENT_BYTES} bytes"
     return _probe(device_type, dtype)
+
+
+def grouped_is_faster(
+    device_type: str, widths: tuple[int, ...], rows_per_expert: float, *, trains_weights: bool
+) -> bool:
+    """Whether one product for all experts takes less time than a loop over them, where both can run.
+
+    - Compiled code takes the product: the loop's shapes depend on the data, and break the graph.
+    - So does every device but a CPU, because a loop waits for the device at every expert.
+    - A CPU gains nothing from one product: the loop keeps an expert's rows in the caches and adds biases on the way, so
+      it is faster in inference, and with many rows in training. With few rows the gradient decides: the loop stacks
+      those of E weights by a copy. Measured on float32 and bfloat16 alike, the product wins where an expert has at
+      most a third as many rows as its input is wide, and its weights are not tiny (docs/performance.md).
+
+    Args:
+        device_type: ``"cpu"``, ``"cuda"``…
+        widths: features into the experts, between their layers, and out.
+        rows_per_expert: mean number of rows.
+        trains_weights: whether a gradient of the experts' weights is wanted.
+    """
+    if torch.compiler.is_compiling() or device_type != "cpu":
+        return True
+    width, inner = widths[:2]
+    return trains_weights and 3 * rows_per_expert <= width and width * inner >= _SMALL_WEIGHT
 
 
 def expert_backends() -> dict[str, str]:

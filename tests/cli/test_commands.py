@@ -93,7 +93,31 @@ def test_ask_says_that_the_demonstration_model_knows_another_world(capsys, sampl
     assert "knows only the drawn clips" in values["notice"] and err.count("\n") == 1 and "--model" in err
     # This host ends a video with one newline token.
     assert values["visual_tokens"] == values["num_frames"] * values["tokens_per_frame"] + 1
-    assert isinstance(values["answer"], str)
+    # What the model would say of a video that it cannot know must not look like an answer.
+    assert values["answer"] is None
+    assert main(["ask", str(sample_clip), "--query", "What color is the sign?"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("answer      none: the demonstration model does not know this video")
+    assert err == f"tam: note: {values['notice']}\n"
+
+
+def test_answers_are_printed_as_text(capsys, monkeypatch):
+    from tam_plugin.patches.onevision import Answer, VideoAssistant
+    from tam_plugin.patches.onevision.assistant import DEMO_FOLDER
+
+    clip = str(next(DEMO_FOLDER.glob("clip*.mp4")))
+    query = ("--query", "What does the door do?", "--max-new-tokens", "8")
+    values, err = run_json(capsys, "ask", clip, *query)
+    assert values["notice"] is None and err == "" and values["answer"].startswith("door ")
+    assert main(["ask", clip, *query]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"answer      {values['answer']}"
+
+    said = 'It\'s "open":\nl\u00e4uft \x1b[2J\u202e'
+    monkeypatch.setattr(VideoAssistant, "answer", lambda *_, **__: Answer(said, 5, 4, "prompt"))
+    assert main(["ask", clip, *query]) == 0
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert lines == ['answer      It\'s "open":', "            l\u00e4uft \\x1b[2J\\u202e"]
+    assert run_json(capsys, "ask", clip, *query)[0]["answer"] == said
 
 
 def test_ask_runs_a_saved_checkpoint(capsys, sample_clip, tmp_path):

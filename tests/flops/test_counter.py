@@ -1,8 +1,9 @@
-"""Equal to torch's counter, to the last operation, on whole tiny models and on models of published sizes."""
+"""Equal to torch's counter within 0.1 %, part by part, on whole tiny models and on models of published sizes."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tam_plugin.flops import EncoderShape, ModelShape, count_flops, count_parame
 from tam_plugin.flops.operations import frame_flops
 from tam_plugin.vision.grouped_gemm import unsupported_reason
 
-from .conftest import GRID, IMAGE_SIZE, LANGUAGE, PROJECTOR, counted, shape_of
+from .conftest import GRID, IMAGE_SIZE, LANGUAGE, PROJECTOR, close, counted, counted_parts, parts_of, shape_of
 
 MODELS = {
     "two of four": {},
@@ -38,10 +39,36 @@ def test_whole_tam_models(make, ask, sections):
     model, shape = make(**copy.deepcopy(sections))
     for num_frames, stride in ((1, 1), (3, 2), (4, 3), (5, 4)):
         inputs, budget, text = ask(model, num_frames, stride)
-        ours = count_flops(shape, budget, text_tokens=text)
-        assert ours.total == counted(lambda i=inputs: model(**i, logits_to_keep=1)), stride
-    ours = count_flops(shape, budget, text_tokens=text, logits="all")
-    assert ours.total == counted(lambda: model(**inputs))
+        ours = parts_of(count_flops(shape, budget, text_tokens=text), shape, num_frames)
+        assert ours == close(counted_parts(lambda i=inputs: model(**i, logits_to_keep=1))), stride
+    ours = parts_of(count_flops(shape, budget, text_tokens=text, logits="all"), shape, num_frames)
+    assert ours == close(counted_parts(lambda: model(**inputs)))
+
+
+def changed(shape: ModelShape, part: str, **fields) -> ModelShape:
+    return dataclasses.replace(shape, **{part: dataclasses.replace(getattr(shape, part), **fields)})
+
+
+FORGOTTEN = {
+    "a layer of the tower": lambda s: changed(s, "encoder", num_layers=s.encoder.num_layers - 1),
+    "an expert": lambda s: changed(s, "encoder", top_k=s.encoder.top_k - 1),
+    "the gates": lambda s: changed(s, "encoder", routed=False),
+    "the patch embedding": lambda s: changed(s, "encoder", num_channels=0),
+    "a layer of the projector": lambda s: changed(s, "projector", layers=s.projector.layers[:1]),
+    "a layer of the language model": lambda s: changed(s, "language", num_layers=s.language.num_layers - 1),
+    "the output layer": lambda s: changed(s, "language", vocab_size=0),
+    "keys and values": lambda s: changed(s, "language", num_kv_heads=0),
+    "the MLPs of the language model": lambda s: changed(s, "language", intermediate_size=0),
+}
+
+
+@pytest.mark.parametrize("forget", FORGOTTEN.values(), ids=FORGOTTEN)
+def test_a_formula_that_forgets_a_term_is_caught(make, ask, forget):
+    model, shape = make()
+    inputs, budget, text = ask(model, 5, 4)
+    theirs = counted_parts(lambda: model(**inputs, logits_to_keep=1))
+    assert parts_of(count_flops(shape, budget, text_tokens=text), shape, 5) == close(theirs)
+    assert parts_of(count_flops(forget(shape), budget, text_tokens=text), forget(shape), 5) != close(theirs)
 
 
 @pytest.mark.parametrize("new_tokens", [1, 2, 9])
@@ -50,7 +77,7 @@ def test_answers_of_several_tokens(make, ask, new_tokens):
     inputs, budget, text = ask(model, 3, 2)
     lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
     ours = count_flops(shape, budget, text_tokens=text, new_tokens=new_tokens)
-    assert ours.total == counted(lambda: model.generate(**inputs, **lengths, do_sample=False))
+    assert ours.total == close(counted(lambda: model.generate(**inputs, **lengths, do_sample=False)))
 
 
 def test_the_unpatched_dense_host(dense_and_tokenizer, make, ask):
@@ -63,7 +90,7 @@ def test_the_unpatched_dense_host(dense_and_tokenizer, make, ask):
     theirs = counted(lambda: dense(**ids, pixel_values_videos=pixels, logits_to_keep=1))
     shape = shape_of(dense.config, None)
     assert shape == tam_shape.dense()
-    assert count_flops(shape, budget, text_tokens=text).total == theirs
+    assert count_flops(shape, budget, text_tokens=text).total == close(theirs)
 
 
 @pytest.mark.parametrize("sections", MODELS.values(), ids=MODELS)
@@ -88,7 +115,7 @@ def test_grouped_experts_add_their_biases_as_products(make, ask):
 
     theirs = counted(lambda: model(**inputs, logits_to_keep=1), {torch.ops.tam_plugin.grouped_mm: product})
     extra = budget.num_frames * grouped_bias_operations(shape.encoder)
-    assert extra > 0 and count_flops(shape, budget, text_tokens=text).total + extra == theirs
+    assert extra > 0 and count_flops(shape, budget, text_tokens=text).total + extra == close(theirs)
 
 
 @pytest.mark.parametrize("head", [False, True])
@@ -99,7 +126,7 @@ def test_an_encoder_with_and_without_its_pooling_head(head):
     model = SiglipVisionModel(config)  # in training: torch hides the head's products behind a fast path otherwise
     pixels = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
     shape = EncoderShape.of(config.to_dict(), None, num_layers=3, where="tiny", pooling_head=head)
-    assert shape.grid == GRID and 2 * frame_flops(shape) == counted_with_graph(lambda: model(pixels))
+    assert shape.grid == GRID and 2 * frame_flops(shape) == close(counted_with_graph(lambda: model(pixels)))
     counts = count_parameters(ModelShape(encoder=shape, projector=PROJECTOR, language=LANGUAGE))
     assert counts["tower"]["total"] == sum(p.numel() for p in model.parameters())
 
@@ -124,9 +151,9 @@ def test_published_sizes_without_their_weights():
         tower, decoder = tower.to_empty(device="cpu"), decoder.to_empty(device="cpu")
         pixels, ids = torch.zeros(8, 3, 384, 384), torch.zeros(1, budget.visual_tokens + text, dtype=torch.long)
         ours = count_flops(subject.model.dense(), budget, text_tokens=text)
-        assert ours.encoder == counted(lambda: tower(pixels))
+        assert ours.encoder == close(counted(lambda: tower(pixels)))
         ready = {"full_attention": None}  # a mask made for the model: making one reads values, and there are none
-        assert ours.prefill == counted(lambda: decoder(ids, ready, logits_to_keep=1, use_cache=False))
+        assert ours.prefill == close(counted(lambda: decoder(ids, ready, logits_to_keep=1, use_cache=False)))
     counts = count_parameters(subject.model.dense())
     assert counts["tower"]["total"] == sum(p.numel() for p in tower.parameters())
     assert counts["language_model"]["total"] == sum(p.numel() for p in decoder.parameters()) + language.hidden_size

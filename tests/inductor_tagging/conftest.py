@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -43,14 +44,20 @@ def read(path: Path) -> list[dict]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
-    """Starts ``tam data ...`` in the test's folder; processes that are left at the end are killed."""
+    """Starts ``tam data ...`` in the test's folder; processes that are left at the end are killed.
+
+    ``memory_bytes`` limits the address space; further keywords are environment variables.
+    """
     started = []
 
-    def begin(*argv: str, key: str | None = KEY) -> subprocess.Popen:
+    def begin(
+        *argv: str, key: str | None = KEY, memory_bytes: int = resource.RLIM_INFINITY, **variables: str
+    ) -> subprocess.Popen:
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         environment.pop("OPENAI_API_KEY", None)
         if key is not None:
             environment["OPENAI_API_KEY"] = key
+        environment |= variables
         process = subprocess.Popen(
             [sys.executable, "-m", "tam_plugin.cli.main", "data", *argv],
             cwd=tmp_path,
@@ -59,6 +66,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
             stderr=subprocess.PIPE,
             text=True,
         )
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
         started.append(process)
         return process
 

@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tam_plugin.taxonomy import TaskType
@@ -57,8 +57,11 @@ class ChatServer:
     """A context manager that serves in a thread of its own.
 
     Args:
-        fault: what goes wrong with the n-th request (0, 1, ...) for a question, one of :data:`FAULTS`; None: nothing.
-        plain: a raw HTTP answer to everything instead, made from the request's head.
+        fault: what goes wrong with the n-th request (0, 1, ...) for a question: one of :data:`FAULTS`, or the pieces of
+            a raw HTTP answer, after which the connection is closed; None: nothing.
+        plain: a raw HTTP answer to everything instead, made from the request's head: bytes, or pieces of them.
+            Numbers among pieces are seconds to wait; pieces may have no end.
+        wrap: makes the HTTP answer from the JSON of a good one, where it is to be unusual.
         window: (requests, seconds) of a limit that is told in headers and refused beyond.
         delay_s, slow_s: before each answer, and before a slow one.
         key: the only key that is let in; None lets in everybody.
@@ -72,8 +75,9 @@ class ChatServer:
         bodies: each request's body.
     """
 
-    fault: Callable[[str, int], str | None] = lambda name, times: None
-    plain: Callable[[str], bytes] | None = None
+    fault: Callable[[str, int], str | Iterable[bytes | float] | None] = lambda name, times: None
+    plain: Callable[[str], bytes | Iterable[bytes | float]] | None = None
+    wrap: Callable[[bytes], bytes] | None = None
     window: tuple[int, float] | None = None
     key: str | None = None
     delay_s: float = 0.0
@@ -154,9 +158,8 @@ class ChatServer:
     async def _answer(self, head: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
         self.heads.append(head)
         if self.plain is not None:
-            writer.write(self.plain(head))
-            await writer.drain()
-            return False
+            answer = self.plain(head)
+            return await _send_pieces(writer, [answer] if isinstance(answer, bytes) else answer)
         request = json.loads(body)
         self.bodies.append(request)
         content = request["messages"][-1]["content"]
@@ -171,6 +174,8 @@ class ChatServer:
             return await _send(writer, 429, {"error": {"message": "too many"}}, {"Retry-After": "1"})
         if self.delay_s or fault == "slow":
             await asyncio.sleep(self.slow_s if fault == "slow" else self.delay_s)
+        if fault is not None and not isinstance(fault, str):
+            return await _send_pieces(writer, fault)
         if fault not in (None, "slow"):
             return await _fail(fault, writer)
         job = "paraphrase" if '"paraphrase"' in request["messages"][0]["content"] else "tag"
@@ -178,7 +183,11 @@ class ChatServer:
         answer = {"choices": [{"message": message, "finish_reason": "stop"}]}
         # One letter, one token: figures that a test can work out.
         answer["usage"] = {"prompt_tokens": len(content), "completion_tokens": len(message["content"])}
-        await _send(writer, 200, answer, limits)
+        if self.wrap is None:
+            await _send(writer, 200, answer, limits)
+        else:
+            writer.write(self.wrap(json.dumps(answer).encode()))
+            await writer.drain()
         self._log(self.sent, name)
         return True
 
@@ -212,6 +221,16 @@ async def _send(writer: asyncio.StreamWriter, status: int, values: dict, headers
     writer.write(http(status, json.dumps(values).encode(), {"Content-Type": "application/json", **(headers or {})}))
     await writer.drain()
     return True
+
+
+async def _send_pieces(writer: asyncio.StreamWriter, pieces: Iterable[bytes | float]) -> bool:
+    for piece in pieces:
+        if isinstance(piece, float):
+            await asyncio.sleep(piece)
+        else:
+            writer.write(piece)
+            await writer.drain()
+    return False
 
 
 async def _fail(fault: str, writer: asyncio.StreamWriter) -> bool:

@@ -73,6 +73,7 @@ def test_replies_that_are_taken(text, label, label2):
         (said(ACTION) * 2, "more than one JSON object"),
         (f"[{said(ACTION)}, {said(ORDER)}]", "more than one JSON object"),
         (f'{{"task": "{ACTION}", "task": "{ORDER}"}}', "given twice"),
+        ("{" + "".join(f'"{i}":1,' for i in range(300_000)) + f'"task": "{ACTION}", "299999": 2}}', "given twice"),
         (f'{{"task": "{ACTION}"', "cannot be read"),
         (f"{{x}} {said(ACTION)}", "cannot be read"),
         (f"{said(ACTION)} {{", "more than one"),
@@ -83,6 +84,7 @@ def test_replies_that_are_taken(text, label, label2):
         ('{"a":' * 100_000, "cannot be read"),
         ('{"task": "\\ud800"}', "cannot be read"),
     ],
+    ids=range(33),
 )
 def test_replies_that_are_refused(text, words):
     with pytest.raises(ReplyError, match=re.escape(words)) as caught:

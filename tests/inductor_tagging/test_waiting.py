@@ -32,6 +32,15 @@ NOW = datetime(2026, 1, 2, 3, 4, 0, tzinfo=timezone.utc)
         ("soon", None),
         ("", None),
         ("Fri, 99 Jan 2026", None),
+        ("1m30s", 90.0),
+        ("2678400", 2678400.0),
+        ("2678401", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -9999", None),
+        ("9" * 5000, None),
+        ("1" * 100_000 + "h", None),
+        ("Fri, " * 30_000, None),
+        ("\u0663", 3.0),
     ],
 )
 def test_retry_after(value, seconds):
@@ -86,7 +95,7 @@ def loop():
     asyncio.set_event_loop(None)
 
 
-def left(count: int, reset: str = "10s") -> dict[str, str]:
+def left(count: int | str, reset: str = "10s") -> dict[str, str]:
     return {"x-ratelimit-remaining-requests": str(count), "x-ratelimit-reset-requests": reset}
 
 
@@ -116,7 +125,13 @@ def test_the_last_answer_under_way_is_exact(loop):
     assert [admitted_within(pacer, 0.01) for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("headers", [left(0, "0.01s"), left(0, "5h"), left(0, "tomorrow"), {}, None])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(left(0, "0.01s"), left(0, "5h"), left(0, "tomorrow"), left(0, "9" * 400 + "h"), {}, None),
+        *(left(count) for count in ("", "9" * 5000, "-1", "1e3", "nan", "\u0663", "none")),
+    ],
+)
 def test_a_reset_that_is_near_or_not_believed_holds_nobody_up(loop, headers):
     pacer = Pacer()
     assert admitted_within(pacer, 1)

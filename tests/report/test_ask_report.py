@@ -156,6 +156,7 @@ def test_the_demonstration_model_says_that_it_knows_another_world(capsys, sample
     assert main(["ask", str(sample_clip), *QUERY, *argv]) == 0
     assert f"report      {page}" in capsys.readouterr().out
     assert "route by chance" not in page.read_text(encoding="utf-8")
+    assert Page(page).texts["answer"].startswith("(none: the model does not know this video")
     assert "knows only the drawn clips" in Page(page).texts["notice"] and len(Page(page).all("img", "src")) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["case.html"]
 

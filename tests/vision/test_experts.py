@@ -13,6 +13,7 @@ from torch import nn
 from tam_plugin.config import MoeConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.vision import MoeMlp, collect_routing, expert_backends
+from tam_plugin.vision.experts import StackedExperts
 
 from .conftest import gradients, perturb
 
@@ -141,9 +142,61 @@ def test_where_grouped_cannot_run_auto_says_so_and_grouped_refuses(dtype, width)
     assert "\n" not in str(caught.value)
 
 
-def test_auto_takes_grouped_where_it_runs():
-    assert mixture().experts.backend_in_use == "grouped"
+def wide(**moe) -> MoeMlp:
+    """An upcycled layer (D 192, I 768) whose size tells: of its 4 experts each has N / 2 rows."""
+    torch.manual_seed(0)
+    model = MoeMlp(nn.Linear(192, 768), nn.GELU(), nn.Linear(768, 192), MoeConfig(router_init_std=0.5, **moe))
+    perturb(model.experts, 0.05)
+    return model
+
+
+@pytest.fixture
+def taken(monkeypatch) -> list[str]:
+    """The ways that forwards of experts took, in order."""
+    ways: list[str] = []
+    for way in ("grouped", "reference"):
+        original = getattr(StackedExperts, f"_{way}")
+        monkeypatch.setattr(
+            StackedExperts, f"_{way}", lambda *args, o=original, way=way: (ways.append(way), o(*args))[1]
+        )
+    return ways
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_auto_on_a_cpu_is_grouped_only_where_few_rows_train_wide_weights(taken, dtype):
     assert expert_backends()["grouped"].startswith("ready")
+    model, few, many = wide().to(dtype), torch.randn(1, 128, 192, dtype=dtype), torch.randn(1, 130, 192, dtype=dtype)
+    with torch.no_grad():
+        model(few)
+        model(many)
+    assert taken == ["reference"] * 2 and model.experts.backend_in_use == "reference"
+    model(few)
+    model(many)
+    assert taken[2:] == ["grouped", "reference"]
+    mixture().to(dtype)(torch.randn(1, 2, D, dtype=dtype))  # narrow
+    model.requires_grad_(False)
+    model(few.requires_grad_())  # only the tokens want a gradient
+    assert taken[4:] == ["reference"] * 2
+
+
+@pytest.mark.parametrize("tokens", [128, 130])
+def test_auto_equals_both_ways(tokens):
+    model, inputs = wide(), torch.randn(1, tokens, 192)
+    out, grads = run(model, inputs)
+    for backend in ("grouped", "reference"):
+        expected, expected_grads = run(with_backend(model, backend), inputs)
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+        for name, grad in grads.items():
+            torch.testing.assert_close(grad, expected_grads[name], atol=1e-3, rtol=1e-4)
+
+
+def test_auto_compiles_into_one_graph_on_a_cpu():
+    torch._dynamo.reset()
+    model = wide().requires_grad_(False)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    for count in (128, 200):
+        tokens = torch.randn(1, count, 192)
+        torch.testing.assert_close(compiled(tokens), model(tokens), atol=1e-5, rtol=1e-5)
 
 
 def test_layers_without_bias_and_unaligned_storage():

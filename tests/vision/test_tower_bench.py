@@ -28,11 +28,13 @@ def tiny_preset(monkeypatch):
 def test_rows_have_a_host_and_towers_that_agree():
     result = json.loads(json.dumps(tower.run(arguments("--frames", "2", "--device", "cpu"))))
     names = [row["name"] for row in result["rows"]]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 9
     hosts = [row for row in result["rows"] if row["name"].endswith(tower.DENSE)]
     assert [row["ratio"] for row in hosts] == [1.0, 1.0]
     assert result["tokens"] == 2 * 729
-    assert set(result["max_difference_from_dense"]) == {"mixture, grouped", "mixture, expert by expert"}
+    assert set(result["max_difference_from_dense"]) == {
+        *("mixture, grouped", "mixture, expert by expert", "mixture, auto"),
+    }
     assert max(result["max_difference_from_dense"].values()) <= 1e-5
 
 

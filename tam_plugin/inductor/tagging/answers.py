@@ -15,6 +15,7 @@ from typing import Any
 
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.data.records import cut_torn_line
+from tam_plugin.inductor.tagging.exchange import loads
 
 FORMAT = "tam-answers-v1"
 _NAMES = {"input_sha256": "file of queries (SHA-256)", "extra_body": "--extra-body"}
@@ -70,7 +71,7 @@ class AnswerStore:
         lines = self._lines()
         next(lines)
         for number, values in lines:
-            if not isinstance(values.get("id"), str):
+            if not isinstance(values.get("id"), str) or not isinstance(values.get("value"), dict | None):
                 raise self._damaged(number)
             yield values
 
@@ -134,7 +135,7 @@ class AnswerStore:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    values = json.loads(line)
+                    values = loads(line)
                 except (ValueError, RecursionError):
                     values = None
                 if not isinstance(values, dict):

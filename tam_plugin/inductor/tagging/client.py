@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from tam_plugin.errors import InputError, require
+from tam_plugin.errors import InputError, one_line, require
+from tam_plugin.inductor.tagging.exchange import BodyError, RawReply, open_client, post
 from tam_plugin.inductor.tagging.prompts import Messages
 from tam_plugin.inductor.tagging.replies import Reply
 from tam_plugin.inductor.tagging.settings import ChatSettings
+from tam_plugin.inductor.tagging.spending import token_count
 from tam_plugin.inductor.tagging.waiting import LONGEST_PAUSE_S, Pacer, backoff_s, retry_after_s
 
 _RETRIED = frozenset({408, 409, 425, 429})
@@ -21,6 +24,10 @@ _ALL_ALIKE = frozenset({401, 402, 403, 404, 405})
 """Statuses that every other request would get as well."""
 _HOPELESS = 3
 """So often one query may find a web page, or no server at all, until the address is taken for wrong."""
+_NO_JSON = object()
+
+
+_LONGEST_MESSAGE = 200
 
 
 class NoAnswerError(Exception):
@@ -29,7 +36,7 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer and what it cost; tokens are None where the server does not say."""
+    """An answer and what it cost; tokens are None where the server gives no number that can be right."""
 
     reply: Reply
     prompt_tokens: int | None
@@ -59,14 +66,7 @@ class ChatClient:
         self._rng = random.Random()
         self._server_seen = False
         self._completions = 0
-        headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
-        self._http = self._httpx.AsyncClient(
-            headers={**headers, "Content-Type": "application/json", "Accept": "application/json"},
-            timeout=self._httpx.Timeout(settings.timeout_s, pool=None),
-            limits=self._httpx.Limits(
-                max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
-            ),
-        )
+        self._http = open_client(settings)
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -125,78 +125,94 @@ class ChatClient:
         headers = None
         try:
             may_ask()
-            # The time limit of httpx holds between two pieces of an answer; this one holds for the whole.
-            response = await asyncio.wait_for(self._http.post(self._settings.url, content=body), timeout_s)
-            headers = response.headers
+            raw = await asyncio.wait_for(self._exchange(body), timeout_s)
+            headers = raw.headers
         except (asyncio.TimeoutError, httpx.TimeoutException):
             return _Trouble(f"no answer within {timeout_s:g} s (--timeout)")
+        except BodyError as error:
+            self._server_seen = True
+            if error.oversized:
+                # It was paid for, and the next one would be as large.
+                raise NoAnswerError(f"{error}, which is no chat completion; --max-tokens bounds one") from None
+            return _Trouble(str(error))
         except httpx.RequestError as error:
             kind = "absent" if isinstance(error, httpx.ConnectError) else "other"
             return _Trouble(self._line(str(error) or type(error).__name__), kind)
         finally:
             self._pacer.release(headers)
         self._server_seen = True
-        if 200 <= response.status_code < 300:
-            return self._read(response)
-        return self._refusal(response)
+        values = _NO_JSON
+        with contextlib.suppress(ValueError, RecursionError):
+            values = raw.json()
+        if 200 <= raw.status < 300:
+            return self._read(raw, values)
+        return self._refusal(raw, values)
 
-    def _refusal(self, response) -> _Trouble:
-        status, said, code = response.status_code, *self._said(response)
-        reason = f"HTTP {status}{f': {said}' if said else ''}"
-        if status in _ALL_ALIKE or code == "insufficient_quota":
+    async def _exchange(self, body: bytes) -> RawReply:
+        try:
+            return await post(self._http, self._settings.url, body)
+        except (BodyError, self._httpx.RequestError):
+            raise
+        except Exception as error:  # whatever the HTTP library trips over in a reply, it is this reply that failed
+            raise BodyError(self._line(f"a reply that is no HTTP ({type(error).__name__}: {error})")) from error
+
+    def _refusal(self, raw: RawReply, values: Any) -> _Trouble:
+        said, code = self._said(raw, values)
+        reason = f"HTTP {raw.status}{f': {said}' if said else ''}"
+        if raw.status in _ALL_ALIKE or code == "insufficient_quota":
             raise InputError(
                 f"{self._settings.url} refuses every request ({reason}); check --base-url (most servers want it to end "
                 f"in /v1), --model {self._settings.model!r} and the key"
             )
-        if 300 <= status < 400:
-            target = self._line(response.headers.get("location", "elsewhere"))
-            raise InputError(f"{self._settings.url} sends on to {target} (HTTP {status}); give that as --base-url")
-        if status not in _RETRIED and status < 500:
+        if 300 <= raw.status < 400:
+            target = self._line(raw.headers.get("location", "elsewhere"))
+            raise InputError(f"{self._settings.url} sends on to {target} (HTTP {raw.status}); give that as --base-url")
+        if raw.status not in _RETRIED and raw.status < 500:
             raise NoAnswerError(reason)
-        wait_s = retry_after_s(response.headers.get("retry-after"), datetime.now(timezone.utc))
+        wait_s = retry_after_s(raw.headers.get("retry-after"), datetime.now(timezone.utc))
         if wait_s is not None and wait_s <= LONGEST_PAUSE_S:
             self._pacer.pause(wait_s)
         return _Trouble(reason, wait_s=wait_s)
 
-    def _read(self, response) -> Completion | _Trouble:
-        text = response.text.lstrip()
-        if text.startswith("<") or "text/html" in response.headers.get("content-type", ""):
-            return _Trouble("a web page instead of JSON", "page")
+    def _read(self, raw: RawReply, values: Any) -> Completion | _Trouble:
         try:
-            values = response.json()
             choice = values["choices"][0]
             message = choice["message"]
             content = message.get("content")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            said, _ = self._said(response)
+        except (LookupError, TypeError, AttributeError):
+            if values is _NO_JSON and (_is_page(raw) or "text/html" in raw.headers.get("content-type", "")):
+                return _Trouble("a web page instead of JSON", "page")
+            said, _ = self._said(raw, values)
             return _Trouble(f"an answer that is no chat completion: {said or 'empty'}")
         reasoning = message.get("reasoning_content") or message.get("reasoning")
+        finish_reason, usage = choice.get("finish_reason"), values.get("usage")
+        tokens = usage if isinstance(usage, dict) else {}
         reply = Reply(
             self._settings.redact(content) if isinstance(content, str) else "",
             self._settings.redact(reasoning) if isinstance(reasoning, str) else None,
-            self._settings.redact(str(choice["finish_reason"])) if choice.get("finish_reason") else None,
+            self._line(finish_reason) if isinstance(finish_reason, str) and finish_reason else None,
         )
-        usage = values.get("usage")
-        return Completion(reply, _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens"))
+        return Completion(reply, token_count(tokens.get("prompt_tokens")), token_count(tokens.get("completion_tokens")))
 
-    def _said(self, response) -> tuple[str, str | None]:
+    def _said(self, raw: RawReply, values: Any) -> tuple[str, str | None]:
         """The server's own words, on one short line, and its code for the error."""
+        if values is _NO_JSON:
+            return ("a web page" if _is_page(raw) else self._line(raw.text)), None
+        error = values.get("error", values) if isinstance(values, dict) else values
+        said, code = error, None
+        if isinstance(error, dict):
+            said, code = error.get("message") or error.get("detail") or values, error.get("code")
         try:
-            values = response.json()
-            error = values.get("error", values)
-            said = error if isinstance(error, str) else error.get("message") or error.get("detail") or values
-            code = error.get("code") if isinstance(error, dict) else None
-        except (ValueError, AttributeError, RecursionError):
-            if response.text.lstrip().startswith("<"):
-                return "a web page", None
-            said, code = response.text, None
-        return self._line(said if isinstance(said, str) else json.dumps(said)), code if isinstance(code, str) else None
+            text = said if isinstance(said, str) else json.dumps(said)
+        except RecursionError:
+            text = raw.text
+        return self._line(text), code if isinstance(code, str) else None
 
     def _line(self, text: str) -> str:
+        """Another's words: one line, short, and without the key."""
         # The key goes before the cut, which could leave a part of it that is no longer found.
-        return " ".join(self._settings.redact(text).split())[:200]
+        return one_line(self._settings.redact(text).strip()[: 10 * _LONGEST_MESSAGE])[:_LONGEST_MESSAGE]
 
 
-def _tokens(usage: Any, name: str) -> int | None:
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+def _is_page(raw: RawReply) -> bool:
+    return raw.body.lstrip()[:1] == b"<"

@@ -96,10 +96,11 @@ class _DuplicateKeyError(Exception):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DuplicateKeyError(next(name for name in names if names.count(name) > 1))
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise _DuplicateKeyError(name)
+        values[name] = value
     return values
 
 

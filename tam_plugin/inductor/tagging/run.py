@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, TamNotice
 from tam_plugin.inductor.tagging.answers import AnswerStore
 from tam_plugin.inductor.tagging.client import ChatClient, NoAnswerError
 from tam_plugin.inductor.tagging.prompts import BuildMessages
 from tam_plugin.inductor.tagging.replies import Reply, ReplyError
 from tam_plugin.inductor.tagging.rows import Row
 from tam_plugin.inductor.tagging.settings import ChatSettings
-from tam_plugin.inductor.tagging.spending import Prices, Spending
+from tam_plugin.inductor.tagging.spending import Prices, Spending, token_count
 from tam_plugin.inductor.tagging.waiting import Pacer, Stopped
 
 Parse = Callable[[Reply, Row], dict[str, Any]]
 _IN_A_ROW, _IN_A_ROW_LATER = 5, 50
 """So many queries one after the other without an answer end the run: the server is at fault, not the query. Once
 there are answers it is less sure: what a resumed run finds left may be just the queries that a server fails on."""
+_SILENT_S = 5.0
+"""Waiting longer than this for what is under way is announced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ class Outcome:
         rejected: by id, why a query was set aside after its last reply.
         unanswered: by id, why a query got no answer; the next run asks it again.
         spending: tokens and cost, earlier runs included.
-        interrupted: Ctrl-C ended the run.
+        interrupted: Ctrl-C or another signal ended the run.
         over_budget: the limit of cost ended the run.
     """
 
@@ -88,8 +92,20 @@ def run(
         InputError: no query can be answered (address, key, model), or the store cannot be written.
     """
     asking = _Asking(build_messages, parse, store, settings, limits, total)
+    absurd = 0
     for answer in store.read():
+        for name in ("prompt_tokens", "completion_tokens"):
+            count = answer.get(name)
+            answer[name] = token_count(count)
+            absurd += answer[name] is not count
         asking.take(answer)
+    if absurd:
+        warnings.warn(
+            f"{str(store.path)!r} holds {absurd} token counts that cannot be right, as a server gave them; the answers "
+            "are kept, and each counts as the mean of the others",
+            TamNotice,
+            stacklevel=2,
+        )
     asyncio.run(asking.ask_all(rows))
     return asking.outcome
 
@@ -109,10 +125,13 @@ class _Asking:
         self.outcome = Outcome(Spending(limits.prices))
         self.invalid: dict[str, tuple[int, str]] = {}
         self.in_a_row = 0
+        self.answered = False
         self.all_taken = False
+        self.leaving = False
 
     def take(self, answer: dict[str, Any]) -> None:
         """Count a stored answer."""
+        self.answered = True
         identity, outcome = answer["id"], self.outcome
         outcome.spending.add(answer.get("prompt_tokens"), answer.get("completion_tokens"))
         if answer.get("value") is not None:
@@ -135,20 +154,32 @@ class _Asking:
             async with ChatClient(self.settings, self.pacer) as self.client:
                 count = min(self.settings.concurrency, self.total)
                 self.workers = [asyncio.create_task(self._work(open_rows)) for _ in range(count)]
-                remove = self._watch_interrupt()
+                remove = self._watch_signals()
                 try:
-                    await asyncio.wait(self.workers, return_when=asyncio.FIRST_EXCEPTION)
+                    await self._finish()
                 finally:
-                    remove()
                     # Before Python 3.12 a worker whose answer has just come does not notice that it is cancelled.
                     self.pacer.stop()
                     for worker in self.workers:
                         worker.cancel()
                     ended = await asyncio.gather(*self.workers, return_exceptions=True)
                     await self.store.flush()
+                    remove()
         for error in ended:
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
                 raise error
+
+    async def _finish(self) -> None:
+        """Wait for the workers. After a fault of one, the answers that the others wait for are paid for and come in."""
+        _, pending = await asyncio.wait(self.workers, return_when=asyncio.FIRST_EXCEPTION)
+        if not pending:
+            return
+        self.pacer.stop()
+        _, pending = await asyncio.wait(pending, timeout=_SILENT_S)
+        if pending:
+            self._say(f"stopping after a fault, {self._under_way()}; Ctrl-C leaves them")
+            self.leaving = True
+            await asyncio.wait(pending)
 
     def _open_rows(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -177,7 +208,7 @@ class _Asking:
             except NoAnswerError as failure:
                 self._left(identity, str(failure))
                 return
-            self.in_a_row = 0
+            self.in_a_row, self.answered = 0, True
             reply = completion.reply
             answer = {"id": identity, "value": None, "error": None, "reply": reply.text, "reasoning": reply.reasoning}
             answer |= {"finish_reason": reply.finish_reason}
@@ -192,7 +223,7 @@ class _Asking:
     def _left(self, identity: str, reason: str) -> None:
         self.outcome.unanswered[identity] = reason
         self.in_a_row += 1
-        if self.in_a_row >= (_IN_A_ROW_LATER if self.outcome.values else _IN_A_ROW) and not self.all_taken:
+        if self.in_a_row >= (_IN_A_ROW_LATER if self.answered else _IN_A_ROW) and not self.all_taken:
             raise InputError(
                 f"{self.in_a_row} queries in a row got no answer, the last of them {identity!r}: {reason}; "
                 f"what was answered is in {str(self.store.path)!r}, and the same command goes on from there"
@@ -204,26 +235,47 @@ class _Asking:
             self.pacer.stop()
             raise Stopped
 
-    def _watch_interrupt(self) -> Callable[[], object]:
-        """Ctrl-C lets answers under way arrive; a second one leaves them. Returns what undoes the watching."""
+    def _watch_signals(self) -> Callable[[], object]:
+        """Ctrl-C, and the signals that ask a process to end, let answers under way arrive. Returns what undoes it.
+
+        A second Ctrl-C leaves them. Another second signal does not: ``timeout`` and batch systems send theirs twice.
+        """
         loop = asyncio.get_running_loop()
 
-        def interrupt() -> None:
-            if self.outcome.interrupted:
+        def interrupt(number: int) -> None:
+            if self.leaving and number == signal.SIGINT:
                 for worker in self.workers:
                     worker.cancel()
-                return
-            self.outcome.interrupted = True
-            self.bar.clear()
-            print(
-                f"tam data: stopping, {self.pacer.in_flight} answers are under way; Ctrl-C again leaves them",
-                file=sys.stderr,
-                flush=True,
-            )
+            if not self.outcome.interrupted:
+                self.outcome.interrupted = True
+                if not self.leaving:
+                    self._say(f"stopping, {self._under_way()}; Ctrl-C again leaves them")
+            self.leaving = True
             self.pacer.stop()
 
+        watched = [signal.SIGINT, signal.SIGTERM]
+        # Ignored where nohup wants the process to outlive its terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            watched.append(signal.SIGHUP)
+        before = {number: signal.getsignal(number) for number in watched}
         try:
-            loop.add_signal_handler(signal.SIGINT, interrupt)
+            for number in watched:
+                loop.add_signal_handler(number, interrupt, number)
         except (NotImplementedError, RuntimeError, ValueError):
-            return lambda: None  # not the main thread: whoever started this one has the signal
-        return lambda: loop.remove_signal_handler(signal.SIGINT)
+            return lambda: None  # not the main thread: whoever started this one has the signals
+
+        def remove() -> None:
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler or signal.SIG_DFL)
+
+        return remove
+
+    def _under_way(self) -> str:
+        count = self.pacer.in_flight
+        return "1 answer is under way" if count == 1 else f"{count} answers are under way"
+
+    def _say(self, text: str) -> None:
+        self.bar.clear()
+        with contextlib.suppress(OSError):  # a terminal that was closed is what SIGHUP is about
+            print(f"tam data: {text}", file=sys.stderr, flush=True)

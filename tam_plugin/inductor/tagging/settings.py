@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.tagging.spending import MAX_TOKENS
 
 _OWN = ("model", "messages", "stream", "n")
 _SECRET_CHARS = 8
@@ -70,7 +71,7 @@ class ChatSettings:
         if not self.model.strip():
             raise InputError("--model is empty; expected a model's name as the server knows it")
         _check("--temperature", self.temperature, 0, 2)
-        _check("--max-tokens", self.max_tokens, 1, 10**7)
+        _check("--max-tokens", self.max_tokens, 1, MAX_TOKENS)
         _check("--concurrency", self.concurrency, 1, 1024)
         _check("--requests-per-minute", self.requests_per_minute, 1e-3, 1e6)
         _check("--timeout", self.timeout_s, 1e-3, 86400)

@@ -14,6 +14,9 @@ LONGEST_BACKOFF_S = 60.0
 """The doubling of waits ends here."""
 LONGEST_PAUSE_S = 900.0
 """A server that asks for more than this is not waited for: its answers are at hand on the next run."""
+LONGEST_BELIEVED_S = 31 * 86400.0
+"""No server means more than this."""
+_LONGEST_HEADER = 64
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
@@ -23,46 +26,45 @@ class Stopped(Exception):
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a ``Retry-After`` header: a number of seconds, or a date; None where it says neither.
+    """Seconds to wait by a ``Retry-After`` header: a number of seconds, a duration such as ``"1m30s"``, or a date.
+
+    None where it says none of them, or more than a month.
 
     Args:
         value: the header, or None.
         now: the time now, with a time zone.
     """
-    if value is None:
-        return None
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return max(0.0, (date - now).total_seconds())
+    seconds = reset_s(value)
+    if seconds is None and value is not None and len(value) <= _LONGEST_HEADER:
+        try:
+            date = parsedate_to_datetime(value)
+            if date.tzinfo is None:
+                date = date.replace(tzinfo=timezone.utc)
+            seconds = max(0.0, (date - now).total_seconds())
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return seconds if seconds is not None and seconds <= LONGEST_BELIEVED_S else None
 
 
 def reset_s(value: str | None) -> float | None:
     """Seconds of an ``x-ratelimit-reset-requests`` header: ``"6m0s"``, ``"20ms"``, ``"1.5"``; else None."""
-    if value is None:
+    if value is None or len(value) > _LONGEST_HEADER:
         return None
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    match = _DURATION.fullmatch(value.strip())
-    if not match or not any(match.groups()):
-        return None
-    parts = zip(match.groups(), (3600.0, 60.0, 1.0, 0.001), strict=True)
-    return sum(float(number) * unit for number, unit in parts if number)
-
-
-def _number(value: str) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        return None
+        match = _DURATION.fullmatch(value.strip())
+        if not match or not any(match.groups()):
+            return None
+        parts = zip(match.groups(), (3600.0, 60.0, 1.0, 0.001), strict=True)
+        seconds = sum(float(number) * unit for number, unit in parts if number)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _requests_left(value: str | None) -> int | None:
+    """The number in an ``x-ratelimit-remaining-requests`` header, or None where it is none."""
+    text = (value or "").strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_HEADER else None
 
 
 def backoff_s(attempt: int, first_s: float, rng: random.Random) -> float:
@@ -119,11 +121,10 @@ class Pacer:
     def release(self, headers: Mapping[str, str] | None) -> None:
         """A request has ended, with these headers of its answer or none."""
         self.in_flight -= 1
-        left, reset = (headers or {}).get("x-ratelimit-remaining-requests"), None
-        if headers is not None:
-            reset = reset_s(headers.get("x-ratelimit-reset-requests"))
-        if left is not None and left.strip().isdecimal() and reset is not None and reset <= LONGEST_PAUSE_S:
-            lowest = int(left) - self.in_flight
+        left = _requests_left((headers or {}).get("x-ratelimit-remaining-requests"))
+        reset = reset_s((headers or {}).get("x-ratelimit-reset-requests"))
+        if left is not None and reset is not None and reset <= LONGEST_PAUSE_S:
+            lowest = left - self.in_flight
             # Answers may overtake each other, so the smallest figure holds, unless none is under way.
             self._left = lowest if self._left is None or not self.in_flight else min(self._left, lowest)
             self._reset_at_s = _now_s() + reset
