@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tam_plugin.errors import ConfigError
+from tam_plugin.files import read_yaml
 
 ROUTER_MODES = ("top_k", "random_k", "lowest_k", "by_task")
 EXPERT_BACKENDS = ("auto", "grouped", "reference")
@@ -180,7 +179,7 @@ class TamConfig:
         Raises:
             ConfigError: the file cannot be read, is not YAML, or :meth:`from_dict` refuses it.
         """
-        return cls.from_dict(load_yaml(path, what="TAM config"))
+        return cls.from_dict(read_yaml(path, what="TAM config"))
 
     def replace(self, **changes: Any) -> TamConfig:
         """A copy with top-level fields changed; sections may be given as mappings of what changes in them."""
@@ -196,31 +195,9 @@ class TamConfig:
 _SECTIONS: dict[str, type] = {"moe": MoeConfig, "projector": ProjectorConfig, "instruction": InstructionConfig}
 
 
-YAML_MAX_BYTES = 1_000_000
-"""No configuration of ours is near this size."""
-
-
 def short(value: Any) -> str:
     """``repr`` of a value for an error message, cut in length and depth."""
     return reprlib.repr(value)
-
-
-def load_yaml(path: str | Path, *, what: str) -> Any:
-    """Parse a YAML file with ``yaml.safe_load``; errors are one line and name ``what`` and the path."""
-    file = Path(path)
-    try:
-        if not file.is_file():
-            raise OSError("there is no such file" if not file.exists() else "it is not a regular file")
-        if file.stat().st_size > YAML_MAX_BYTES:
-            raise OSError(f"it is larger than {YAML_MAX_BYTES} bytes")
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{what} file {str(path)!r} cannot be read: {error}") from error
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{what} file {str(path)!r} is not valid YAML: {problem}") from error
 
 
 def _mapping(values: Any, where: str, cls: type) -> dict[str, Any]:

@@ -1,13 +1,59 @@
 """Errors of the plugin: each says what was wrong, with which value, what was expected and what to do.
 
 The command line prints any :class:`TamError` as one line and exits with 2; anything else is a defect.
+
+File names, model names, questions and answers of servers are written by others. What of them reaches a terminal or a
+page goes through :func:`one_line` or :func:`printable`, so that no escape sequence acts there and no text is shown in
+another order than it has.
 """
 
 from __future__ import annotations
 
+import re
+
+# C0 and C1 control characters, DEL, marks that change the direction of text, line separators, lone surrogates.
+_UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_CONTROLS = re.compile(f"[{_UNSAFE}]")
+_CONTROLS_BUT_LAYOUT = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+_BREAKS = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
+
+
+def one_line(text: object) -> str:
+    """``text`` on one line: line breaks become blanks, other control characters are written as escapes."""
+    parts = (part.strip() for part in _BREAKS.split(str(text)))
+    return _CONTROLS.sub(_escaped, " ".join(part for part in parts if part))
+
+
+def printable(text: object) -> str:
+    """``text`` with its line feeds and tabs, every other control character written as an escape."""
+    return _CONTROLS_BUT_LAYOUT.sub(_escaped, str(text).replace("\r\n", "\n"))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def check_unicode(*texts: str, what: str = "the text") -> None:
+    """Refuse half a character (a lone surrogate), which no tokenizer reads and no UTF-8 file holds.
+
+    Raises:
+        InputError: a text holds one.
+    """
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{what} {text[:60]!r} holds half a character (a lone surrogate): expected valid Unicode"
+            ) from None
+
 
 class TamError(Exception):
-    """Base of every error that a person can act on."""
+    """Base of every error that a person can act on; its text is one line, safe to print."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InputError(TamError, ValueError):
@@ -24,6 +70,9 @@ class MissingDependencyError(TamError, ImportError):
 
 class TamNotice(UserWarning):
     """Something was done differently from what was asked, and says so (a truncated query, a fallback)."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 def require(module: str, *, needed_for: str, extra: str | None = None):

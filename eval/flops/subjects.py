@@ -11,8 +11,9 @@ from typing import Any
 from tam_plugin.checkpoint.figures import model_shape
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.source import CONFIG, read_json
-from tam_plugin.config import TamConfig, load_yaml
+from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError, TamError
+from tam_plugin.files import read_yaml
 from tam_plugin.flops import ModelShape
 from tam_plugin.flops.shapes import PRESET_FILE
 
@@ -49,7 +50,7 @@ def from_preset(name: str, tam: TamConfig | None = None) -> Subject:
     Raises:
         InputError: there is no such preset.
     """
-    presets = load_yaml(PRESET_FILE, what="FLOPs presets")
+    presets = read_yaml(PRESET_FILE, what="FLOPs presets")
     if name not in presets:
         raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
     values, tam = presets[name], tam or TamConfig()

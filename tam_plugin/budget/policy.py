@@ -26,8 +26,9 @@ from tam_plugin.budget.rules import (
     read_tasks,
 )
 from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
-from tam_plugin.config import POOL_MODES, load_yaml, short
+from tam_plugin.config import POOL_MODES, short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_yaml
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check_duration_s
 
 POLICY_VERSION = 1
@@ -80,7 +81,7 @@ class BudgetPolicy:
         Raises:
             ConfigError: the file cannot be read, or a field is missing, unknown or out of range.
         """
-        values = load_yaml(DEFAULT_POLICY if path is None else path, what="budget policy")
+        values = read_yaml(DEFAULT_POLICY if path is None else path, what="budget policy")
         try:
             return cls.from_dict(values)
         except ConfigError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, one_line
 
 
 def checked_path(path: str | os.PathLike[str]) -> str:
@@ -28,11 +28,6 @@ def checked_path(path: str | os.PathLike[str]) -> str:
     if os.path.getsize(name) == 0:
         raise InputError(f"video {one_line(name)}: the file is empty (0 bytes); expected a video file")
     return name
-
-
-def one_line(text: object) -> str:
-    """``text`` without line breaks, for messages."""
-    return " ".join(str(text).split("\n")).strip()
 
 
 @contextmanager
