@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tam_plugin.config import MoeConfig
 from tam_plugin.errors import ConfigError
-
-Shapes = dict[str, tuple[int, ...]]
+from tam_plugin.headers import Shapes
 
 _EXPERTS = ".mlp.experts.fc1.weight"
 _GATE = ".mlp.gate.weight"
-
-
-def tensor_shapes(directory: str | Path) -> Shapes:
-    """Shapes by name of all tensors in the weight files of ``directory``, from their headers.
-
-    ``model*.safetensors`` and ``adapter``-free ``*.safetensors`` are read by header, ``pytorch_model*.bin`` on the
-    meta device; no weight is read into memory.
-    """
-    from safetensors import safe_open
-
-    shapes: Shapes = {}
-    for file in sorted(Path(directory).glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
-    if shapes:
-        return shapes
-    for file in sorted(Path(directory).glob("pytorch_model*.bin")):
-        import torch
-
-        tensors = torch.load(file, map_location="meta", weights_only=True)
-        shapes.update((name, tuple(tensor.shape)) for name, tensor in tensors.items())
-    return shapes
 
 
 def check_experts(shapes: Shapes, moe: MoeConfig, where: str) -> None:
     """Compare the experts that a configuration names with those that the weights hold.
 
     Args:
-        shapes: what the weights hold (:func:`tensor_shapes`); nothing is said of an empty mapping.
+        shapes: what the weights hold (:func:`tam_plugin.model_folder.weight_shapes`); nothing is said of an empty
+            mapping.
         moe: what the configuration says.
         where: the checkpoint, for the message.
 

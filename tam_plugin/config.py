@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.bounds import MAX_EXPERTS, MAX_STRIDE, MAX_STRIDES, check_sizes, is_whole
 from tam_plugin.errors import ConfigError
 from tam_plugin.files import read_yaml
 
@@ -51,7 +52,7 @@ class MoeConfig:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        _check_int(self, "num_experts", 1, 1024)
+        _check_int(self, "num_experts", 1, MAX_EXPERTS)
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "router_mode", ROUTER_MODES)
         if self.router_mode == "by_task" and self.top_k != 1:
@@ -88,14 +89,18 @@ class ProjectorConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.strides, (list, tuple)):
             raise _bad(self, "strides", "a list, such as [1, 2, 3, 4]")
+        if len(self.strides) > MAX_STRIDES:
+            raise _bad(self, "strides", f"at most {MAX_STRIDES} of them, found {len(self.strides):,}")
         object.__setattr__(self, "strides", tuple(self.strides))
-        ok = all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in self.strides)
+        ok = all(is_whole(s, 1, MAX_STRIDE) for s in self.strides)
         if not ok or not self.strides or list(self.strides) != sorted(set(self.strides)):
-            raise _bad(self, "strides", "ascending distinct whole numbers >= 1, such as [1, 2, 3, 4]")
+            raise _bad(
+                self, "strides", f"ascending distinct whole numbers from 1 to {MAX_STRIDE}, such as [1, 2, 3, 4]"
+            )
         _check_choice(self, "gate", PROJECTOR_GATES)
         _check_choice(self, "pool_mode", POOL_MODES)
         _check_choice(self, "pool_order", POOL_ORDERS)
-        _check_int(self, "num_experts", 1, 1024)
+        _check_int(self, "num_experts", 1, MAX_EXPERTS)
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "image_stride", self.strides)
 
@@ -148,7 +153,8 @@ class TamConfig:
         _check_type(self, "policy", (str, dict, type(None)), "a path, a mapping or null")
         _check_type(self, "inductor", (str, type(None)), "a checkpoint name or path, or null")
         _check_type(self, "vision_encoder", (dict, type(None)), "a mapping of SiglipVisionConfig fields, or null")
-        if self.version != CONFIG_VERSION:
+        check_sizes(self.vision_encoder or {}, "TamConfig.vision_encoder")
+        if not is_whole(self.version, CONFIG_VERSION, CONFIG_VERSION):
             raise _bad(self, "version", f"{CONFIG_VERSION} (a newer file needs a newer tam-plugin)")
 
     def to_dict(self) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def _check_choice(config: Any, name: str, choices: tuple) -> None:
 
 def _check_int(config: Any, name: str, low: int, high: int) -> None:
     value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    if not is_whole(value, low, high):
         raise _bad(config, name, f"a whole number from {low} to {high}")
 
 

@@ -93,8 +93,8 @@ def read_json(
     where = f"{what} {str(path)!r}".strip()
     try:
         values = parse_json(read_bytes(path, max_bytes=max_bytes), strict=strict)
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError) as reason:
+        raise FileNotFoundError(f"there is no {where}") from reason
     except (OSError, ValueError) as reason:
         raise error(f"{where} cannot be read as JSON: {_reason(reason)}") from reason
     if not isinstance(values, dict):

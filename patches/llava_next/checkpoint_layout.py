@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.layout import Layout, Shapes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
@@ -51,8 +51,7 @@ class LlavaNextLayout(Layout):
         mode = self.config.get(_POOL_MODE)
         if mode is not None and not pool_mode_given:
             tam = tam.replace(projector={"pool_mode": mode})
-        policy = BudgetPolicy.from_config(tam.policy).to_dict() if isinstance(tam.policy, str) else tam.policy
-        return tam.replace(policy=policy, vision_encoder=self.vision)
+        return tam.replace(policy=policy_to_store(tam.policy), vision_encoder=self.vision)
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
         """See :class:`Layout`."""
@@ -68,7 +67,7 @@ class LlavaNextLayout(Layout):
         tower = vision_tower or (remembered or {}).get("mm_vision_tower")
         if tower is None and self.vision == SO400M_FIELDS:
             tower = SO400M
-        if tower is None or not is_siglip_name(tower):
+        if not isinstance(tower, str) or not is_siglip_name(tower):
             raise ConfigError(
                 f"--vision-tower {tower or ''}: the host finds a dense tower by its hub name, which this checkpoint "
                 f"does not say; expected the name of a SigLIP encoder, such as {SO400M}"

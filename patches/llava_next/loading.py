@@ -12,8 +12,10 @@ import torch
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.checkpoint_checks import Shapes, check_experts, check_names, tensor_shapes
-from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_inductor
+from tam_plugin.headers import Shapes
+from tam_plugin.model_folder import weight_shapes
+from tam_plugin.patches.checkpoint_checks import check_experts, check_names
+from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME, is_visual
 from tam_plugin.patches.llava_next.preflight import read_config
 
@@ -59,8 +61,7 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
     """
     path, base = arguments["model_path"], arguments["model_base"]
     tam = _config(values, arguments)
-    check_inductor(tam.inductor)
-    shapes = tensor_shapes(path) if os.path.isdir(path) else {}
+    shapes = weight_shapes(path) if os.path.isdir(path) else {}
     check_experts(shapes, tam.moe, path)
     arguments = {**arguments, "model_name": family_name(values, arguments["model_name"])}
     kind = _kind(path)
@@ -83,7 +84,7 @@ def _load_over_base(
         raise ConfigError(f"{path!r} is an adapter over {name}: TAM adapters load over {', '.join(OVER_BASE)}")
     where = f"{path!r} over {base!r}"
     of_base, extras = read_config(base), _extras(path)
-    held = {**tensor_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
+    held = {**weight_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
     check_experts(held, tam.moe, where)
     check_names(held, _expected(values, tam), where)
     changes = {k: v for k, v in values.items() if k not in NOT_COPIED and of_base.get(k) != v}

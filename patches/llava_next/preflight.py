@@ -8,7 +8,8 @@ from typing import Any
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
+from tam_plugin.model_folder import weight_shapes
+from tam_plugin.patches.checkpoint_checks import check_experts
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
 
 _STILL_IMAGES_ONLY = ("mistral", "gemma", "mpt")
@@ -29,7 +30,7 @@ def check_training(model_args: Any) -> None:
     check_language_model(values, start)
     tower = values.get("mm_vision_tower")
     base = values.get("tam") if tower == VISION_TOWER else None
-    config = tam_config_from_args(model_args, base)
+    config = tam_config_from_args(model_args, base, folder=start)
     check_files(config)
     if base is not None:
         stored = TamConfig.from_dict(base)
@@ -140,4 +141,4 @@ def read_config(name_or_path: str) -> dict[str, Any]:
 
 def local_shapes(name_or_path: str) -> dict[str, tuple[int, ...]]:
     """Tensor shapes of a checkpoint folder; nothing for a hub name, whose weights may not be here yet."""
-    return tensor_shapes(name_or_path) if os.path.isdir(name_or_path) else {}
+    return weight_shapes(name_or_path) if os.path.isdir(name_or_path) else {}

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.layout import Layout, Shapes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
@@ -31,8 +31,7 @@ class OnevisionLayout(Layout):
 
     def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
         """See :class:`Layout`: as asked, with the policy itself in place of a file's name."""
-        policy = BudgetPolicy.from_config(tam.policy).to_dict() if isinstance(tam.policy, str) else tam.policy
-        return tam.replace(policy=policy)
+        return tam.replace(policy=policy_to_store(tam.policy))
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
         """See :class:`Layout`."""
@@ -50,7 +49,13 @@ class OnevisionLayout(Layout):
                 f"--vision-tower {vision_tower}: a {self.host} checkpoint carries its tower; leave it out"
             )
         values = {name: value for name, value in self.config.items() if name != "tam"}
-        architectures = (remembered or {}).get("architectures") or [DENSE_CLASS]
+        architectures = (remembered or {}).get("architectures")
+        if (
+            not architectures
+            or not isinstance(architectures, list)
+            or not all(isinstance(name, str) for name in architectures)
+        ):
+            architectures = [DENSE_CLASS]
         return {**values, "model_type": DENSE_MODEL_TYPE, "architectures": architectures}
 
     def check(self, shapes: Shapes, tam: TamConfig) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError, TamError
-from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
+from tam_plugin.headers import check_fits
+from tam_plugin.model_folder import weight_shapes
+from tam_plugin.patches.checkpoint_checks import check_experts
 
 
 @functools.cache
@@ -75,18 +76,35 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def check_directory(directory: str) -> None:
-    """Compare the experts that config.json names with those that the weights hold, from headers alone.
+def check_directory(directory: str, model_class: Any, values: dict[str, Any]) -> None:
+    """Compare what config.json makes with what the weights hold, from headers alone, before memory is taken for it.
+
+    Args:
+        directory: the checkpoint; for a hub name the weights are compared when they are loaded.
+        model_class: builds the model.
+        values: config.json.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or no model can be built.
         ConfigError: they differ; the message gives both numbers.
     """
+    import torch
+
+    tam = None if values.get("tam") is None else TamConfig.from_dict(values["tam"])
     if not Path(directory).is_dir():
-        return  # a hub name: its shapes are compared when the weights are loaded
-    config = TamConfig.from_dict(json.loads((Path(directory) / "config.json").read_text()).get("tam"))
+        return
+    shapes = weight_shapes(directory)
+    if tam is not None:
+        check_experts(shapes, tam.moe, directory)
     try:
-        shapes = tensor_shapes(directory)
-    except Exception as error:  # safetensors and torch raise their own
-        raise InputError(f"{directory}: not a readable safetensors or .bin file: {first_line(error)}") from error
-    check_experts(shapes, config.moe, directory)
+        config = model_class.config_class(**{k: v for k, v in values.items() if k not in _OF_FILE})
+        with torch.device("meta"):
+            model = model_class(config)
+    except TamError:
+        raise
+    except Exception as error:  # whatever a class makes of strange values
+        raise InputError(f"no model can be built from {directory}/config.json: {first_line(error)}") from error
+    check_fits(model, shapes, directory)
+
+
+_OF_FILE = ("model_type", "architectures", "torch_dtype", "dtype", "transformers_version")

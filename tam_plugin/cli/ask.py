@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     question = common.read_question(args)
     assistant = VideoAssistant.from_pretrained(args.model, device=args.device)
     if args.inductor is None:
-        args.inductor = assistant.config.tam_config.inductor
+        args.inductor = assistant.inductor
     policy = assistant.policy(question.query, args.options, max_new_tokens=args.max_new_tokens, policy=own_policy)
     decision, video = common.sample(args, common.decide(args, question, policy), size=NATIVE_SIZE_LIMIT)
     with collect_routing(assistant.vision_tower) as routing:

@@ -112,6 +112,7 @@ def _convert(args: argparse.Namespace, source: Source, layout: Layout) -> str:
     from tam_plugin.checkpoint import densify, upcycle
     from tam_plugin.checkpoint.plan_dense import DenseChoice
     from tam_plugin.checkpoint.target import Options
+    from tam_plugin.inductor.stored import STORED_NAME, inductor_files, inductor_folder, store_inductor
 
     options = Options(transfer=args.transfer, overwrite=args.overwrite, progress=True)
     if args.dense is not None:
@@ -119,9 +120,15 @@ def _convert(args: argparse.Namespace, source: Source, layout: Layout) -> str:
         summary = densify(source, args.target, layout, choice, vision_tower=args.vision_tower, options=options)
     else:
         tam, pool_mode_given = asked_config(args)
+        inductor = tam.inductor
+        if inductor is not None:
+            inductor_files(inductor_folder(inductor), inductor)  # refused before anything is written
+            tam = tam.replace(inductor=STORED_NAME)
         summary = upcycle(
             source, args.target, layout, tam, seed=args.seed, pool_mode_given=pool_mode_given, options=options
         )
+        if inductor is not None:
+            store_inductor(inductor, args.target)
     values = dataclasses.asdict(summary)
     return json.dumps(values) if args.json else describe_summary(values)
 
