@@ -7,6 +7,7 @@ kilobyte stands for more values than any memory holds.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -94,7 +95,7 @@ def read_json(
     try:
         values = parse_json(read_bytes(path, max_bytes=max_bytes), strict=strict)
     except (FileNotFoundError, NotADirectoryError) as reason:
-        raise FileNotFoundError(f"there is no {where}") from reason
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from reason
     except (OSError, ValueError) as reason:
         raise error(f"{where} cannot be read as JSON: {_reason(reason)}") from reason
     if not isinstance(values, dict):

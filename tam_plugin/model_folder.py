@@ -97,7 +97,7 @@ def read_any_json(file: Path) -> dict[str, Any]:
     try:
         return read_json(file)
     except FileNotFoundError as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"there is no file {str(file)!r}") from error
 
 
 def check_index(file: Path) -> dict[str, set[str]]:

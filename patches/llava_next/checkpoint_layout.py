@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.layout import Layout, Shapes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_experts, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
-from tam_plugin.patches.llava_next.model_config import newline_position
+from tam_plugin.patches.llava_next.model_config import newline_of
 from tam_plugin.patches.llava_next.preflight import check_language_model, check_siglip_source, is_siglip_name
 from tam_plugin.patches.llava_next.pretrained import shapes_of
 from tam_plugin.patches.llava_next.siglip import DROPPED_LAYERS
@@ -101,6 +101,7 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         ConfigError: its tower is no SigLIP, or its language model takes still images only.
         InputError: the tower's fields are nowhere to be read.
     """
+    check_sizes(config, where)
     tower = config.get("mm_vision_tower")
     notes: tuple[str, ...] = ()
     tam = None
@@ -129,7 +130,7 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         projector=PROJECTOR,
         projector_linears=("0", "2"),
         language=config,
-        newline_position=newline_position(SimpleNamespace(**config)),
+        newline_position=newline_of(config, where),
         tam=tam,
         notes=notes,
     )

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.headers import Shapes
 from tam_plugin.model_folder import weight_shapes
-from tam_plugin.patches.checkpoint_checks import check_experts, check_names
+from tam_plugin.patches.checkpoint_checks import check_experts, check_language, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME, is_visual
 from tam_plugin.patches.llava_next.preflight import read_config
@@ -60,6 +61,7 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
             read if the checkpoint is a local folder.
     """
     path, base = arguments["model_path"], arguments["model_base"]
+    check_sizes(values, f"{path}/config.json")
     tam = _config(values, arguments)
     shapes = weight_shapes(path) if os.path.isdir(path) else {}
     check_experts(shapes, tam.moe, path)
@@ -68,6 +70,7 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
     if kind is None and base is None:
         if shapes:
             check_names(shapes, _expected(values, tam), path)
+            check_language(shapes, values, path)
         return original(**arguments)
     if base is None:
         raise ConfigError(f"{path!r} holds {kind} only: pass model_base, the model that it was trained from")
@@ -87,6 +90,7 @@ def _load_over_base(
     held = {**weight_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
     check_experts(held, tam.moe, where)
     check_names(held, _expected(values, tam), where)
+    check_language(held, values, where)
     changes = {k: v for k, v in values.items() if k not in NOT_COPIED and of_base.get(k) != v}
     overwrite = {**changes, **(arguments.get("overwrite_config") or {})}
     with _quiet():

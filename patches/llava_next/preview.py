@@ -111,7 +111,7 @@ def _parse(arguments: list[str]) -> tuple[HostFlags, SiglipFlag, TamArguments]:
     try:
         flags, siglip, tam_args, _ = parse(parser, arguments, return_remaining_strings=True)
     except argparse.ArgumentError as error:
-        raise InputError(f"the training command cannot be read: {error}") from error
+        raise InputError("the training command cannot be read: there is no such file") from error
     return flags, siglip, tam_args
 
 
@@ -175,7 +175,7 @@ def _step(parts: list[Part], values: dict[str, Any], tam: TamConfig, flags: Host
         try:
             config = read_json(flags.deepspeed, what="--deepspeed")
         except FileNotFoundError as error:
-            raise InputError(f"--deepspeed {flags.deepspeed!r} cannot be read: {error}") from error
+            raise InputError(f"--deepspeed {flags.deepspeed!r} cannot be read: there is no such file") from error
     encoder = siglip_config(tam.vision_encoder)
     grid = encoder.image_size // encoder.patch_size
     policy = BudgetPolicy.from_config(tam.policy)

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tam_plugin.bounds import check_sizes, reading_config
 from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.layout import Layout, Shapes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
-from tam_plugin.patches.checkpoint_checks import check_experts
+from tam_plugin.patches.checkpoint_checks import check_encoder_fields, check_experts
 from tam_plugin.patches.onevision.configuration import NEWLINE_POSITION, TamOnevisionConfig
 from tam_plugin.patches.onevision.loading import DENSE_MODEL_TYPE
 
@@ -81,7 +82,10 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Onevi
     kind = given.get("model_type") if isinstance(given, dict) else None
     if kind != "siglip_vision_model":
         raise ConfigError(f"{where}: vision_config.model_type = {kind!r}; expected 'siglip_vision_model'")
-    whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+    check_sizes(config, where)
+    with reading_config(where):
+        whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+    check_encoder_fields(whole.vision_config, f"{where}: vision_config")
     encoder, projector = (
         next((found[1] for name in names if (found := pattern.match(name))), None) for pattern in (_ENCODER, _PROJECTOR)
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, check_unicode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,7 +124,12 @@ def _placeholders(turn: VideoTurn, config: TamOnevisionConfig) -> int:
 
 
 def encode_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """User text: a mark such as ``<video>`` or ``<|im_end|>`` in it stays words and never becomes a special token."""
+    """User text: a mark such as ``<video>`` or ``<|im_end|>`` in it stays words and never becomes a special token.
+
+    Raises:
+        InputError: it is no valid Unicode.
+    """
+    check_unicode(text)
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 

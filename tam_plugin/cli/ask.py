@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from tam_plugin.cli import common
-from tam_plugin.errors import InputError
+from tam_plugin.cli.streams import say
+from tam_plugin.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from tam_plugin.patches.onevision import Answer, VideoAssistant
@@ -69,16 +70,16 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         write_case(_case(args, question.query, assistant, decision, video, answer, routing, notice), args.report)
     if notice:
-        print(f"tam: note: {notice}", file=sys.stderr)
+        say(f"tam: note: {notice}")
     values = {**common.report(decision, video), "answer": answer.text, "notice": notice}
     if args.json:
         print(json.dumps(values))
         return 0
     print(common.describe(values))
     if args.contact_sheet is not None:
-        print(f"sheet       {args.contact_sheet}")
+        print(f"sheet       {one_line(args.contact_sheet)}")
     if args.report is not None:
-        print(f"report      {args.report}")
+        print(f"report      {one_line(args.report)}")
     print(f"answer      {answer.text!r}")
     return 0
 

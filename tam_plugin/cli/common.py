@@ -55,12 +55,13 @@ def read_question(args: argparse.Namespace) -> Question:
     Raises:
         TamError: the query, the reader or the video cannot be used.
     """
-    from tam_plugin.inductor.text import prepare_query
+    from tam_plugin.inductor.text import clean_options, prepare_query
     from tam_plugin.video import probe_video
     from tam_plugin.video.reader import check_backend
 
     query = _read_query(args.query)
     prepare_query(query)
+    clean_options(args.options)
     check_backend(args.backend)
     return Question(query, probe_video(args.video))
 

@@ -97,12 +97,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _of_model(path: str) -> dict[str, Any]:
     """Policy, Inductor and token layout that a model's configuration tells."""
-    from types import SimpleNamespace
-
-    from tam_plugin.bounds import check_sizes
+    from tam_plugin.bounds import MAX_TOKENS, check_sizes, is_whole, reading_config
     from tam_plugin.config import TamConfig
     from tam_plugin.files import read_json
-    from tam_plugin.patches.llava_next.model_config import newline_position
+    from tam_plugin.patches.llava_next.model_config import newline_of
 
     file = os.path.join(path, "config.json") if os.path.isdir(path) else path
     try:
@@ -110,14 +108,18 @@ def _of_model(path: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"--model: there is no file {file!r}") from error
     check_sizes(values, file)
-    found: dict[str, Any] = {"max_tokens": values.get("tokenizer_model_max_length")}
+    longest = values.get("tokenizer_model_max_length")
+    if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
+        raise ConfigError(f"--model {file!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
+    found: dict[str, Any] = {"max_tokens": longest}
     if values.get("mm_newline_position") or values.get("mm_patch_merge_type"):
-        found["newline_position"] = newline_position(SimpleNamespace(**values))
+        found["newline_position"] = newline_of(values, f"--model {file!r}")
     tam = values.get("tam")
     if tam is None:
         return found
     config = TamConfig.from_dict(tam)
     encoder = config.vision_encoder or {}
     if "image_size" in encoder and "patch_size" in encoder:
-        found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
+        with reading_config(file):
+            found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
     return found | {"policy": config.policy, "inductor": config.inductor, "pool_mode": config.projector.pool_mode}

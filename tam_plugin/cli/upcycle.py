@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def find_layout(source: Source) -> Layout:
         ConfigError: it is of another kind, or its tower is no SigLIP.
     """
     where, kind = str(source.folder), source.config.get("model_type")
+    check_sizes(source.config, f"{where}/config.json")
     if kind in ("llava_onevision", "tam_llava_onevision"):
         from tam_plugin.patches.onevision.checkpoint_layout import layout_of as of_onevision
 
