@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.config import TamConfig
-from tam_plugin.errors import ConfigError, InputError, TamError
+from tam_plugin.errors import ConfigError, InputError, TamError, one_line
 from tam_plugin.headers import check_fits
 from tam_plugin.model_folder import weight_shapes
 from tam_plugin.patches.checkpoint_checks import check_experts
@@ -103,7 +103,7 @@ def check_directory(directory: str, model_class: Any, values: dict[str, Any]) ->
     except TamError:
         raise
     except Exception as error:  # whatever a class makes of strange values
-        raise InputError(f"no model can be built from {directory}/config.json: {first_line(error)}") from error
+        raise InputError(f"no model can be built from {directory}/config.json: {one_line(error)[:200]}") from error
     check_fits(model, shapes, directory)
 
 

@@ -36,7 +36,7 @@ _REMEDIES = {
 }
 _OS_ERROR = re.compile(r"\(?os error (\d+)\)?|\[Errno (\d+)\]")
 _NO_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory", "std::bad_alloc")
-_NOT_WRITTEN = ("file write failed", "iostream error", "PytorchStreamWriter failed")
+_NOT_WRITTEN = ("file write failed", "iostream error", "PytorchStreamWriter failed", "unexpected pos")
 
 
 def machine_failure(error: BaseException) -> str | None:
