@@ -36,17 +36,21 @@ _LONGEST_PATTERN = 10_000
 _CHARSMAP = "precompiled_charsmap"
 
 
-def check_folder(folder: str | Path) -> None:
+def check_folder(folder: str | Path, *, adapters: bool = False) -> None:
     """Refuse a folder whose small files would make a library wait, or read files that are none of the folder's.
+
+    Args:
+        folder: the model's.
+        adapters: whether the caller gives an adapter its base itself.
 
     Raises:
         InputError: a file is a pipe or a device, too large, or no JSON.
-        ConfigError: it holds an adapter alone, or names files outside of it.
+        ConfigError: it holds an adapter that nobody gives a base, or names files outside of it.
     """
     place = Path(folder)
     for file in entries(place):
         name = file.name
-        if name == ADAPTER_CONFIG:
+        if name == ADAPTER_CONFIG and not adapters:
             raise ConfigError(
                 f"{str(place)!r} holds {ADAPTER_CONFIG}: an adapter takes its base from wherever it says; merge "
                 "the two first, and name the result"

@@ -14,7 +14,7 @@ from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.headers import Shapes
-from tam_plugin.model_folder import weight_shapes
+from tam_plugin.model_folder import check_folder, weight_shapes
 from tam_plugin.patches.checkpoint_checks import check_experts, check_language, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME, is_visual
@@ -61,6 +61,8 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
             read if the checkpoint is a local folder.
     """
     path, base = arguments["model_path"], arguments["model_base"]
+    if os.path.isdir(path):
+        check_folder(path, adapters=True)
     check_sizes(values, f"{path}/config.json")
     tam = _config(values, arguments)
     shapes = weight_shapes(path) if os.path.isdir(path) else {}

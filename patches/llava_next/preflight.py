@@ -10,7 +10,7 @@ from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import read_json
-from tam_plugin.model_folder import weight_shapes
+from tam_plugin.model_folder import check_folder, weight_shapes
 from tam_plugin.patches.checkpoint_checks import check_experts
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
 
@@ -114,6 +114,8 @@ def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
             "--vision_tower tam on a plain language model needs --vision_tower_pretrained: a folder or hub name of "
             "a SigLIP encoder, such as google/siglip-so400m-patch14-384"
         )
+    if os.path.isdir(name_or_path):
+        check_folder(name_or_path)
     values = read_config(name_or_path)
     check_sizes(values, f"{name_or_path}/config.json")
     if values.get("model_type") == "siglip" and isinstance(values.get("vision_config"), dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.files import opened
 from tam_plugin.inductor.stored import inductor_files, inductor_folder
 
 _BLOCK = 1 << 20
@@ -22,11 +23,11 @@ def file_sha256(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tam_plugin.errors import InputError, check_unicode
+from tam_plugin.files import opened
 from tam_plugin.taxonomy import NUM_TASK_TYPES, check_duration_s
 
 _BLOCK = 1 << 16
@@ -111,11 +112,11 @@ def read_lines(path: str | Path) -> Iterator[str]:
     check_file(path)
     number = 0
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             for number, line in enumerate(file, 1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:{number}: not UTF-8 text: {error}") from error
 
