@@ -10,7 +10,6 @@ from typing import Any
 
 from tam_plugin.errors import InputError
 from tam_plugin.files import opened
-from tam_plugin.inductor.stored import inductor_files, inductor_folder
 
 _BLOCK = 1 << 20
 
@@ -55,6 +54,8 @@ def inductor_fingerprint(name_or_path: str | None) -> dict[str, str]:
     Raises:
         InputError: no such Inductor.
     """
+    from tam_plugin.inductor.stored import inductor_files, inductor_folder
+
     folder = inductor_folder(name_or_path)
     sums = {name: file_sha256(folder / name) for name in inductor_files(folder, name_or_path)}
     return {"name": name_or_path or "embedded", "sha256": values_sha256(sums)}
