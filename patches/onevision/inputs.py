@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
-from tam_plugin.errors import InputError, check_unicode
+from tam_plugin.errors import ConfigError, InputError, check_unicode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,6 +104,12 @@ def _row(turn: VideoTurn, tokenizer: PreTrainedTokenizerBase, config: TamOnevisi
     visual = [] if turn.frames is None else [config.video_token_id] * _placeholders(turn, config)
     ids = _encode(tokenizer, "<|im_start|>user ") + visual + _encode(tokenizer, "\n")
     ids += encode_words(tokenizer, turn.question) + _encode(tokenizer, "<|im_end|><|im_start|>assistant\n")
+    vocabulary = config.text_config.vocab_size
+    if not all(isinstance(token, int) and 0 <= token < vocabulary for token in ids):
+        raise ConfigError(
+            f"the tokenizer and config.json make tokens up to {max(map(int, ids))}, the model knows 0 to "
+            f"{vocabulary - 1}: they do not belong together"
+        )
     labels = [IGNORE_INDEX] * len(ids)
     if turn.answer is not None:
         answer = encode_words(tokenizer, turn.answer) + _encode(tokenizer, "<|im_end|>")

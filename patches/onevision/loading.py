@@ -15,6 +15,7 @@ from tam_plugin.files import read_json
 from tam_plugin.model_folder import check_folder
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.generation import followed
+from tam_plugin.patches.onevision.inputs import encode_words
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
 from tam_plugin.patches.onevision.weights import check_directory, first_line, load_weights
@@ -88,6 +89,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        encode_words(tokenizer, "What?")
     except Exception as error:  # its files' own parsers raise their own
         raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
     model.generation_config = followed(model.generation_config, model.config.text_config.vocab_size, name_or_path)

@@ -6,11 +6,12 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.config import TamConfig
+from tam_plugin.bounds import is_whole
+from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError, TamError, one_line
 from tam_plugin.headers import check_fits
 from tam_plugin.model_folder import weight_shapes
-from tam_plugin.patches.checkpoint_checks import check_experts
+from tam_plugin.patches.checkpoint_checks import check_encoder_fields, check_experts
 
 
 @functools.cache
@@ -98,6 +99,7 @@ def check_directory(directory: str, model_class: Any, values: dict[str, Any]) ->
         check_experts(shapes, tam.moe, directory)
     try:
         config = model_class.config_class(**{k: v for k, v in values.items() if k not in _OF_FILE})
+        _check_vision(config, f"{directory}/config.json")
         with torch.device("meta"):
             model = model_class(config)
     except TamError:
@@ -105,6 +107,17 @@ def check_directory(directory: str, model_class: Any, values: dict[str, Any]) ->
     except Exception as error:  # whatever a class makes of strange values
         raise InputError(f"no model can be built from {directory}/config.json: {one_line(error)[:200]}") from error
     check_fits(model, shapes, directory)
+
+
+def _check_vision(config: Any, where: str) -> None:
+    """Refuse an encoder that cannot be built, or layers of it that it does not have."""
+    check_encoder_fields(config.vision_config, f"{where}: vision_config")
+    layers, read = config.vision_config.num_hidden_layers, config.vision_feature_layer
+    chosen = read if isinstance(read, (list, tuple)) else [read]
+    if not 1 <= len(chosen) <= layers + 1 or not all(is_whole(layer, -layers - 1, layers) for layer in chosen):
+        raise ConfigError(
+            f"{where}: vision_feature_layer = {short(read)}: expected layers from {-layers - 1} to {layers}"
+        )
 
 
 _OF_FILE = ("model_type", "architectures", "torch_dtype", "dtype", "transformers_version")
