@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tam_plugin.bounds import MAX_EXPERTS, MAX_STRIDE, MAX_STRIDES, check_sizes, is_whole
 from tam_plugin.errors import ConfigError
+from tam_plugin.files import read_yaml
 
 ROUTER_MODES = ("top_k", "random_k", "lowest_k", "by_task")
 EXPERT_BACKENDS = ("auto", "grouped", "reference")
@@ -52,7 +52,7 @@ class MoeConfig:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        _check_int(self, "num_experts", 1, 1024)
+        _check_int(self, "num_experts", 1, MAX_EXPERTS)
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "router_mode", ROUTER_MODES)
         if self.router_mode == "by_task" and self.top_k != 1:
@@ -89,14 +89,18 @@ class ProjectorConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.strides, (list, tuple)):
             raise _bad(self, "strides", "a list, such as [1, 2, 3, 4]")
+        if len(self.strides) > MAX_STRIDES:
+            raise _bad(self, "strides", f"at most {MAX_STRIDES} of them, found {len(self.strides):,}")
         object.__setattr__(self, "strides", tuple(self.strides))
-        ok = all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in self.strides)
+        ok = all(is_whole(s, 1, MAX_STRIDE) for s in self.strides)
         if not ok or not self.strides or list(self.strides) != sorted(set(self.strides)):
-            raise _bad(self, "strides", "ascending distinct whole numbers >= 1, such as [1, 2, 3, 4]")
+            raise _bad(
+                self, "strides", f"ascending distinct whole numbers from 1 to {MAX_STRIDE}, such as [1, 2, 3, 4]"
+            )
         _check_choice(self, "gate", PROJECTOR_GATES)
         _check_choice(self, "pool_mode", POOL_MODES)
         _check_choice(self, "pool_order", POOL_ORDERS)
-        _check_int(self, "num_experts", 1, 1024)
+        _check_int(self, "num_experts", 1, MAX_EXPERTS)
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "image_stride", self.strides)
 
@@ -149,7 +153,8 @@ class TamConfig:
         _check_type(self, "policy", (str, dict, type(None)), "a path, a mapping or null")
         _check_type(self, "inductor", (str, type(None)), "a checkpoint name or path, or null")
         _check_type(self, "vision_encoder", (dict, type(None)), "a mapping of SiglipVisionConfig fields, or null")
-        if self.version != CONFIG_VERSION:
+        check_sizes(self.vision_encoder or {}, "TamConfig.vision_encoder")
+        if not is_whole(self.version, CONFIG_VERSION, CONFIG_VERSION):
             raise _bad(self, "version", f"{CONFIG_VERSION} (a newer file needs a newer tam-plugin)")
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,7 +185,7 @@ class TamConfig:
         Raises:
             ConfigError: the file cannot be read, is not YAML, or :meth:`from_dict` refuses it.
         """
-        return cls.from_dict(load_yaml(path, what="TAM config"))
+        return cls.from_dict(read_yaml(path, what="TAM config"))
 
     def replace(self, **changes: Any) -> TamConfig:
         """A copy with top-level fields changed; sections may be given as mappings of what changes in them."""
@@ -196,31 +201,9 @@ class TamConfig:
 _SECTIONS: dict[str, type] = {"moe": MoeConfig, "projector": ProjectorConfig, "instruction": InstructionConfig}
 
 
-YAML_MAX_BYTES = 1_000_000
-"""No configuration of ours is near this size."""
-
-
 def short(value: Any) -> str:
     """``repr`` of a value for an error message, cut in length and depth."""
     return reprlib.repr(value)
-
-
-def load_yaml(path: str | Path, *, what: str) -> Any:
-    """Parse a YAML file with ``yaml.safe_load``; errors are one line and name ``what`` and the path."""
-    file = Path(path)
-    try:
-        if not file.is_file():
-            raise OSError("there is no such file" if not file.exists() else "it is not a regular file")
-        if file.stat().st_size > YAML_MAX_BYTES:
-            raise OSError(f"it is larger than {YAML_MAX_BYTES} bytes")
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{what} file {str(path)!r} cannot be read: {error}") from error
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{what} file {str(path)!r} is not valid YAML: {problem}") from error
 
 
 def _mapping(values: Any, where: str, cls: type) -> dict[str, Any]:
@@ -246,7 +229,7 @@ def _check_choice(config: Any, name: str, choices: tuple) -> None:
 
 def _check_int(config: Any, name: str, low: int, high: int) -> None:
     value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    if not is_whole(value, low, high):
         raise _bad(config, name, f"a whole number from {low} to {high}")
 
 

@@ -24,9 +24,9 @@ def one_line(text: object) -> str:
     return _CONTROLS.sub(_escaped, " ".join(part for part in parts if part))
 
 
-def printable(text: object) -> str:
-    """``text`` with its line feeds and tabs, every other control character written as an escape."""
-    return _CONTROLS_BUT_LAYOUT.sub(_escaped, str(text).replace("\r\n", "\n"))
+def printable(text: object, *, mark: str | None = None) -> str:
+    """``text`` with its line feeds and tabs; every other control character as an escape, or as ``mark``."""
+    return _CONTROLS_BUT_LAYOUT.sub(mark or _escaped, str(text).replace("\r\n", "\n"))
 
 
 def _escaped(match: re.Match[str]) -> str:

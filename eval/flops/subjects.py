@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.bounds import reading_config
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.figures import model_shape
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.source import CONFIG, read_json
-from tam_plugin.config import TamConfig, load_yaml
-from tam_plugin.errors import ConfigError, InputError, TamError
+from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_yaml
 from tam_plugin.flops import ModelShape
 from tam_plugin.flops.shapes import PRESET_FILE
 
@@ -49,10 +52,11 @@ def from_preset(name: str, tam: TamConfig | None = None) -> Subject:
     Raises:
         InputError: there is no such preset.
     """
-    presets = load_yaml(PRESET_FILE, what="FLOPs presets")
+    presets = read_yaml(PRESET_FILE, what="FLOPs presets")
     if name not in presets:
         raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
     values, tam = presets[name], tam or TamConfig()
+    tam = tam.replace(policy=policy_to_store(tam.policy))
     layout = Layout(
         host="LLaVA-NeXT",
         where=f"preset {name}",
@@ -83,17 +87,13 @@ def from_path(path: str | Path, tam: TamConfig | None = None) -> Subject:
     if not path.exists():
         raise InputError(f"{str(path)!r} does not exist: expected a checkpoint folder or its {CONFIG}")
     config = read_json(path / CONFIG if path.is_dir() else path)
-    try:
+    with reading_config(repr(str(path))):
         layout, projector_type = _layout(config, str(path))
-    except TamError:
-        raise
-    except Exception as error:  # transformers checks fields with exceptions of its own
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{str(path)!r} cannot be read as the configuration of a model: {problem}") from error
     if layout.tam is not None and tam is not None:
         raise ConfigError(f"--config belongs to a dense model: {str(path)!r} is a TAM checkpoint and has its own")
     chosen = layout.tam or layout.complete(tam or TamConfig(), pool_mode_given=tam is not None)
-    return _subject(f"{layout.host}, dense", f"{layout.host} with TAM", layout, chosen, projector_type)
+    with reading_config(repr(str(path))):
+        return _subject(f"{layout.host}, dense", f"{layout.host} with TAM", layout, chosen, projector_type)
 
 
 def _layout(config: dict[str, Any], where: str) -> tuple[Layout, str]:

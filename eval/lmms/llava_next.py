@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import InstructionConfig
 from tam_plugin.eval.lmms.host import Answered, Row, written
 from tam_plugin.eval.lmms.llava_loading import import_host, load_checkpoint
@@ -17,6 +18,7 @@ from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.prompts import Prompts
 from tam_plugin.eval.lmms.scoring import IGNORE_INDEX, losses
 from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.inductor.stored import stored_inductor
 from tam_plugin.patches.onevision.loading import pick_device
 from tam_plugin.training.layout import within
 
@@ -74,8 +76,11 @@ class LlavaNextHost:
         pool_mode = getattr(config, "mm_spatial_pool_mode", None) or "bilinear"
         if is_tam(self.model):
             tam = tam_config_of(self.model)
-            self.instruction, self.inductor = tam.instruction, tam.inductor
-            self.policy = BudgetPolicy.from_config(tam.policy)
+            self.instruction = tam.instruction
+            if settings.inductor is None:
+                self.inductor = stored_inductor(tam.inductor, settings.pretrained)
+            if settings.policy is None:
+                self.policy = stored_policy(tam.policy)
             self._strides, pool_mode = tam.projector.strides, tam.projector.pool_mode
         self._layout = {
             "grid": self.model.get_vision_tower().num_patches_per_side,

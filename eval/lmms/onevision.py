@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.eval.ablations import find
 from tam_plugin.eval.lmms.host import Answered, Row, written
@@ -15,7 +16,7 @@ from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.scoring import losses
 from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.patches.onevision.assistant import TEMPLATE_TOKENS
-from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs
+from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs, encode_words
 from tam_plugin.patches.onevision.loading import load, pick_device
 from tam_plugin.video import preprocess_frames
 
@@ -50,8 +51,9 @@ class OnevisionHost:
         self.tower = self.model.model.vision_tower
         tam = self.config.tam_config
         self.context_tokens = self.config.context_tokens
-        self.instruction, self.inductor = tam.instruction, tam.inductor
-        self.policy: BudgetPolicy | FixedPolicy | None = BudgetPolicy.from_config(tam.policy)
+        self.instruction = tam.instruction
+        self.inductor = self.model.inductor if settings.inductor is None else None
+        self.policy: BudgetPolicy | FixedPolicy | None = stored_policy(tam.policy) if settings.policy is None else None
         self.weights = (settings.pretrained,)
 
     def adapted(
@@ -64,7 +66,7 @@ class OnevisionHost:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, with what the chat format takes around it."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) + TEMPLATE_TOKENS
+        return len(encode_words(self.tokenizer, text)) + TEMPLATE_TOKENS
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Answered]:

@@ -27,7 +27,7 @@ class SampleLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _drop_torn_line(self.path)
-            self._file = self.path.open("a", encoding="utf-8")
+            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise InputError(f"model_args: {argument} = {path!r} cannot be written: {error}") from error
 

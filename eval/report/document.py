@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tam_plugin.errors import one_line, printable
+
 STYLE = """body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}th,td{border:1px solid #999;padding:.2rem .6rem;text-align:left}
 th{background:#eee}img{max-width:100%}"""
@@ -69,7 +71,7 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 
 def to_html(blocks: Sequence[Block], folder: Path) -> str:
     """The report as one page; pictures of ``folder`` are in it as data."""
-    title = next(html.escape(block.text) for block in blocks if isinstance(block, Heading))
+    title = next(_text(block.text) for block in blocks if isinstance(block, Heading))
     body = "\n".join(_html(block, folder) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
@@ -94,25 +96,30 @@ def _markdown(block: Block) -> str:
 
 def _html(block: Block, folder: Path) -> str:
     if isinstance(block, Heading):
-        return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
+        return f"<h{block.level}>{_text(block.text)}</h{block.level}>"
     if isinstance(block, Items):
-        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in block.lines)}</ul>"
+        return f"<ul>{''.join(f'<li>{_text(line)}</li>' for line in block.lines)}</ul>"
     if isinstance(block, Table):
-        heads = "".join(f"<th>{html.escape(head)}</th>" for head in block.heads)
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in block.rows)
+        heads = "".join(f"<th>{_text(head)}</th>" for head in block.heads)
+        rows = ("".join(f"<td>{_text(cell)}</td>" for cell in row) for row in block.rows)
         return f"<table><tr>{heads}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
     if isinstance(block, Figure):
         data = base64.b64encode((folder / block.file).read_bytes()).decode()
-        return f'<p><img src="data:image/png;base64,{data}" alt="{html.escape(block.text)}"></p>'
+        return f'<p><img src="data:image/png;base64,{data}" alt="{_text(block.text)}"></p>'
     if isinstance(block, Link):
-        target = html.escape(block.target)
-        return f'<p>{html.escape(block.text)} <a href="{target}">{target}</a></p>'
-    return f"<p>{html.escape(block.text)}</p>"
+        target = _text(block.target)
+        return f'<p>{_text(block.text)} <a href="{target}">{target}</a></p>'
+    return f"<p>{_text(block.text)}</p>"
+
+
+def _text(text: str) -> str:
+    """Text from files as HTML: markup and control characters in it are inert."""
+    return html.escape(printable(text, mark="\ufffd"))
 
 
 def _plain(text: str) -> str:
     """Text from files as itself: no line ends, none of Markdown's or HTML's signs."""
-    text = " ".join(text.split()).replace("\\", "\\\\")
+    text = one_line(text).replace("\\", "\\\\")
     for sign in "`*_[]<>|":
         text = text.replace(sign, f"\\{sign}")
     return text

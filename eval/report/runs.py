@@ -12,6 +12,7 @@ from tam_plugin.errors import InputError
 from tam_plugin.eval.lmms.sample_log import read_log
 from tam_plugin.eval.report.records import check_record
 from tam_plugin.eval.report.samples import Sample, read_samples
+from tam_plugin.files import read_json
 from tam_plugin.training.curves import STATE
 
 RESULTS = "_results.json"
@@ -88,7 +89,7 @@ def _hidden(path: Path) -> bool:
 
 def _add_results(run: Run, file: Path) -> None:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file, strict=False)
         config, results, counts = values["config"], values["results"], values["n-samples"]
         tasks = {task: dict(figures) for task, figures in results.items() if task in counts}
         effective = {task: int(counts[task]["effective"]) for task in tasks}

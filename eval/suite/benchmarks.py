@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.config import load_yaml, short
+from tam_plugin.config import short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_yaml
 
 PAPER_JUDGE = "gpt-3.5-turbo-1106"
 """The paper's judge of open answers; lmms-eval 0.7.3 would take another."""
@@ -106,7 +107,7 @@ def load_suite(name_or_path: str) -> Suite:
     path = Path(name_or_path)
     if not path.is_file():
         raise InputError(f"--suite {name_or_path!r}: expected paper, or a YAML file of benchmarks (there is none)")
-    return _read(load_yaml(path, what="suite"), name_or_path, path.resolve().parent)
+    return _read(read_yaml(path, what="suite"), name_or_path, path.resolve().parent)
 
 
 def _read(values: Any, where: str, folder: Path) -> Suite:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tam_plugin.config import TamConfig, load_yaml
+from tam_plugin.config import TamConfig
 from tam_plugin.errors import InputError
 from tam_plugin.eval.taskworld.arms import TRAINED, Arm
 from tam_plugin.eval.taskworld.budgets import POLICY_FILE
@@ -19,6 +19,7 @@ from tam_plugin.eval.taskworld.experiment import stage3_name
 from tam_plugin.eval.taskworld.model import dense_model, tokenizer
 from tam_plugin.eval.taskworld.render import write_file
 from tam_plugin.eval.taskworld.world import draw_clip
+from tam_plugin.files import read_yaml
 
 
 def export(weights: Path, arm: Arm, seed: int, out: Path) -> None:
@@ -36,7 +37,7 @@ def export(weights: Path, arm: Arm, seed: int, out: Path) -> None:
         raise InputError(
             f"{str(weights)!r} stands at step {state['step']} of {state['stage']['steps']}: finish the run"
         )
-    policy = load_yaml(POLICY_FILE, what="TaskWorld's policy")
+    policy = read_yaml(POLICY_FILE, what="TaskWorld's policy")
     tam = TamConfig.from_dict({**arm.tam, "instruction": {"time": False}, "policy": policy})
     model = upgrade_dense(dense_model(seed), tam)
     model.load_state_dict(state["model"])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tam_plugin.config import load_yaml
 from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, WEATHERS
 from tam_plugin.eval.taskworld.world import FLASH_COLORS, GRID, Clip
+from tam_plugin.files import read_yaml
 from tam_plugin.patches.onevision.inputs import option_lines
 from tam_plugin.taxonomy import TaskType
 
@@ -60,7 +60,7 @@ def with_options(question: Question) -> Question:
 @functools.cache
 def phrases() -> dict[str, dict]:
     """``phrases.yaml``: task, subject and wordings by kind."""
-    return load_yaml(Path(__file__).with_name("phrases.yaml"), what="TaskWorld's phrases")
+    return read_yaml(Path(__file__).with_name("phrases.yaml"), what="TaskWorld's phrases")
 
 
 def ask(clip: Clip, rng: np.random.Generator, split: str = "train") -> list[Question]:

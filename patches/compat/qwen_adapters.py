@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tam_plugin.files import read_json
 from tam_plugin.patches.record import Patch
 
 _OF_BASE = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
@@ -38,24 +39,20 @@ def _load(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_qwen(model_path: str) -> bool:
     """Whether a local folder's config.json says a LLaVA on Qwen2 with a tower of the host's own."""
-    import json
-
     file = Path(model_path) / "config.json"
     if not file.is_file():
         return False
-    values = json.loads(file.read_text())
+    values = read_json(file, strict=False)
     named = {values.get("model_type"), *(values.get("architectures") or ())}
     return bool(named & {"llava_qwen", "LlavaQwenForCausalLM"}) and values.get("mm_vision_tower") != "tam"
 
 
 def _over_base(original: Callable[..., Any], given: dict[str, Any]) -> Any:
     """Load the base as a whole checkpoint under the adapter's settings, then put the adapter's weights over it."""
-    import json
-
     import torch
 
     path, base = Path(given["model_path"]), given["model_base"]
-    values = json.loads((path / "config.json").read_text())
+    values = read_json(path / "config.json", strict=False)
     settings = {k: v for k, v in values.items() if k not in _OF_BASE} | (given.get("overwrite_config") or {})
     whole = {**given, "model_path": base, "model_base": None, "model_name": "llava_qwen", "overwrite_config": settings}
     tokenizer, model, processor, context = original(**whole)
@@ -75,11 +72,9 @@ def _over_base(original: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 def _check_newline(model: Any, learned: dict[str, Any], base: str) -> None:
     """The host saves ``image_newline`` with neither adapter nor projector; garbage must not stand in for it."""
-    import json
-
     newline = getattr(model.get_model(), "image_newline", None)
     file = Path(base) / "config.json"
-    has_tower = file.is_file() and "mm_vision_tower" in json.loads(file.read_text())
+    has_tower = file.is_file() and "mm_vision_tower" in read_json(file, strict=False)
     if newline is not None and not has_tower and not any("image_newline" in key for key in learned):
         newline.data.zero_()
         warnings.warn(f"image_newline is neither in the checkpoint nor in its base {base!r}: it is zero", stacklevel=3)

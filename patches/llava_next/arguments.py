@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTOR_GATES, ROUTER_MODES, TamConfig
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.inductor.stored import stored_inductor
 from tam_plugin.training.table import read_header
 
 VISION_TOWER = "tam"
@@ -126,16 +128,20 @@ class TamArguments:
         return [f.name for f in fields(self) if getattr(self, f.name) != f.default]
 
 
-def tam_config_from_args(args: Any, base: TamConfig | dict[str, Any] | None = None) -> TamConfig:
+def tam_config_from_args(
+    args: Any, base: TamConfig | dict[str, Any] | None = None, *, folder: str | None = None
+) -> TamConfig:
     """The configuration that the arguments ask for.
 
     Args:
         args: a :class:`TamArguments`, or what holds one as ``tam_args``: the host's ``model_args`` and
             ``data_args`` after parsing.
         base: what holds where neither an argument nor ``--tam_config`` says otherwise (a checkpoint's).
+        folder: of the checkpoint that ``base`` is of.
 
     Raises:
-        ConfigError: the YAML file or a value is bad; the message names it.
+        ConfigError: the YAML file or a value is bad, or the checkpoint names a policy or an Inductor outside of its
+            folder and no argument stands in its place; the message names it.
     """
     tam_args = args if isinstance(args, TamArguments) else getattr(args, "tam_args", None) or TamArguments()
     given = TamConfig.from_dict(base)
@@ -144,6 +150,8 @@ def tam_config_from_args(args: Any, base: TamConfig | dict[str, Any] | None = No
         given = TamConfig.from_yaml(tam_args.tam_config)
         if given.vision_encoder is None:
             given = given.replace(vision_encoder=stored)
+    else:
+        given = _with_own_parts(given, tam_args, folder)
     changes: dict[str, Any] = {}
     for argument in fields(tam_args):
         value = getattr(tam_args, argument.name)
@@ -156,6 +164,16 @@ def tam_config_from_args(args: Any, base: TamConfig | dict[str, Any] | None = No
         else:
             changes.setdefault(section, {})[name] = value
     return given.replace(**changes)
+
+
+def _with_own_parts(stored: TamConfig, tam_args: TamArguments, folder: str | None) -> TamConfig:
+    """A checkpoint's configuration with its Inductor's folder; what arguments replace is not looked at."""
+    changes: dict[str, Any] = {}
+    if isinstance(stored.policy, str) and tam_args.tam_policy is None:
+        stored_policy(stored.policy)
+    if stored.inductor is not None:
+        changes["inductor"] = None if tam_args.tam_inductor else stored_inductor(stored.inductor, folder)
+    return stored.replace(**changes)
 
 
 def check_files(config: TamConfig) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, one_line
 
 FILE_NAME = "bad_samples.jsonl"
 LISTED = 20
@@ -58,8 +58,8 @@ class BadSamples:
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            print(f"tam: sample {index} is left out: {name}: {reason}", file=sys.stderr, flush=True)
+                    file.write(json.dumps(entry) + "\n")
+            print(one_line(f"tam: sample {index} is left out: {name}: {reason}"), file=sys.stderr, flush=True)
         found = self.found()
         if len(found) > self.max_share * self.total:
             raise TooManyBadSamplesError(self._message(found))

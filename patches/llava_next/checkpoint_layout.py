@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.bounds import check_sizes
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.layout import Layout, Shapes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_experts, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
-from tam_plugin.patches.llava_next.model_config import newline_position
+from tam_plugin.patches.llava_next.model_config import newline_of
 from tam_plugin.patches.llava_next.preflight import check_language_model, check_siglip_source, is_siglip_name
 from tam_plugin.patches.llava_next.pretrained import shapes_of
 from tam_plugin.patches.llava_next.siglip import DROPPED_LAYERS
@@ -51,8 +51,7 @@ class LlavaNextLayout(Layout):
         mode = self.config.get(_POOL_MODE)
         if mode is not None and not pool_mode_given:
             tam = tam.replace(projector={"pool_mode": mode})
-        policy = BudgetPolicy.from_config(tam.policy).to_dict() if isinstance(tam.policy, str) else tam.policy
-        return tam.replace(policy=policy, vision_encoder=self.vision)
+        return tam.replace(policy=policy_to_store(tam.policy), vision_encoder=self.vision)
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
         """See :class:`Layout`."""
@@ -68,7 +67,7 @@ class LlavaNextLayout(Layout):
         tower = vision_tower or (remembered or {}).get("mm_vision_tower")
         if tower is None and self.vision == SO400M_FIELDS:
             tower = SO400M
-        if tower is None or not is_siglip_name(tower):
+        if not isinstance(tower, str) or not is_siglip_name(tower):
             raise ConfigError(
                 f"--vision-tower {tower or ''}: the host finds a dense tower by its hub name, which this checkpoint "
                 f"does not say; expected the name of a SigLIP encoder, such as {SO400M}"
@@ -102,6 +101,7 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         ConfigError: its tower is no SigLIP, or its language model takes still images only.
         InputError: the tower's fields are nowhere to be read.
     """
+    check_sizes(config, where)
     tower = config.get("mm_vision_tower")
     notes: tuple[str, ...] = ()
     tam = None
@@ -130,7 +130,7 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         projector=PROJECTOR,
         projector_linears=("0", "2"),
         language=config,
-        newline_position=newline_position(SimpleNamespace(**config)),
+        newline_position=newline_of(config, where),
         tam=tam,
         notes=notes,
     )

@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.checkpoint_checks import Shapes, check_experts, check_names, tensor_shapes
-from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_inductor
+from tam_plugin.headers import Shapes
+from tam_plugin.model_folder import check_folder, weight_shapes
+from tam_plugin.patches.checkpoint_checks import check_experts, check_language, check_names
+from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME, is_visual
 from tam_plugin.patches.llava_next.preflight import read_config
 
@@ -58,15 +61,18 @@ def load(original: Callable, arguments: dict[str, Any], values: dict[str, Any]) 
             read if the checkpoint is a local folder.
     """
     path, base = arguments["model_path"], arguments["model_base"]
+    if os.path.isdir(path):
+        check_folder(path, adapters=True)
+    check_sizes(values, f"{path}/config.json")
     tam = _config(values, arguments)
-    check_inductor(tam.inductor)
-    shapes = tensor_shapes(path) if os.path.isdir(path) else {}
+    shapes = weight_shapes(path) if os.path.isdir(path) else {}
     check_experts(shapes, tam.moe, path)
     arguments = {**arguments, "model_name": family_name(values, arguments["model_name"])}
     kind = _kind(path)
     if kind is None and base is None:
         if shapes:
             check_names(shapes, _expected(values, tam), path)
+            check_language(shapes, values, path)
         return original(**arguments)
     if base is None:
         raise ConfigError(f"{path!r} holds {kind} only: pass model_base, the model that it was trained from")
@@ -83,9 +89,10 @@ def _load_over_base(
         raise ConfigError(f"{path!r} is an adapter over {name}: TAM adapters load over {', '.join(OVER_BASE)}")
     where = f"{path!r} over {base!r}"
     of_base, extras = read_config(base), _extras(path)
-    held = {**tensor_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
+    held = {**weight_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
     check_experts(held, tam.moe, where)
     check_names(held, _expected(values, tam), where)
+    check_language(held, values, where)
     changes = {k: v for k, v in values.items() if k not in NOT_COPIED and of_base.get(k) != v}
     overwrite = {**changes, **(arguments.get("overwrite_config") or {})}
     with _quiet():

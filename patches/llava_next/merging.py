@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.checkpoint.journal import read_journal
+from tam_plugin.checkpoint.journal import dense_part
 from tam_plugin.checkpoint.lora import ADAPTER_CONFIG, Adapter, open_adapter
 from tam_plugin.checkpoint.plan_merge import Parts
 from tam_plugin.checkpoint.shards import Shard, open_shard
-from tam_plugin.checkpoint.source import CONFIG, INDEX, SINGLE, Source, read_json
+from tam_plugin.checkpoint.source import CONFIG, INDEX, SINGLE, Source, not_taken, read_json
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.llava_next import loading
@@ -155,18 +155,20 @@ def _small_files(folder: Path, base: Source) -> tuple[list[Path], list[str]]:
     """The base's small files, with the run's tokenizer in place of the base's if it has one."""
     known = {*_TOKENIZER, *_BESIDE_TOKENIZER}
     own = [folder / name for name in sorted(known) if (folder / name).is_file()]
+    notes = [f"left behind: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
+    own = [path for path in own if not_taken(path) is None]
     if any(path.name in _TOKENIZER for path in own):
-        return [*own, *(path for path in base.others if path.name not in known)], []
-    missing = not any(path.name in _TOKENIZER for path in base.others)
-    return base.others, ["there is no tokenizer, neither beside the run's weights nor in the base"] if missing else []
+        return [*own, *(path for path in base.others if path.name not in known)], notes
+    if not any(path.name in _TOKENIZER for path in base.others):
+        notes.append("there is no tokenizer, neither beside the run's weights nor in the base")
+    return base.others, notes
 
 
 def _remembered(base: Source) -> dict[str, Any] | None:
     """What a way back to a dense checkpoint asks for: the base's tower, or what the base itself remembers."""
     tower = base.config.get("mm_vision_tower")
     if tower == VISION_TOWER:
-        journal = read_journal(base.folder)
-        return journal[0].get("dense") if journal else None
+        return dense_part(base.folder)
     if not isinstance(tower, str) or not is_siglip_name(tower):
         return None
     return {name: base.config.get(name) for name in ("mm_vision_tower", "mm_spatial_pool_mode")}

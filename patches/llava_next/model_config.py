@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from tam_plugin.config import TamConfig
+from tam_plugin.config import TamConfig, short
+from tam_plugin.errors import ConfigError
 
 
 def is_tam(model: Any) -> bool:
@@ -15,6 +18,18 @@ def is_tam(model: Any) -> bool:
 def tam_config_of(model: Any) -> TamConfig:
     """The configuration that the model carries."""
     return TamConfig.from_dict(model.config.tam)
+
+
+def newline_of(values: Mapping[str, Any], where: str) -> str:
+    """:func:`newline_position` of a ``config.json``.
+
+    Raises:
+        ConfigError: a field that it depends on is no text.
+    """
+    for name in ("mm_patch_merge_type", "mm_newline_position"):
+        if not isinstance(values.get(name), (str, type(None))):
+            raise ConfigError(f"{where}: {name} = {short(values[name])}: expected a text")
+    return newline_position(SimpleNamespace(**values))
 
 
 def newline_position(config: Any) -> str:

@@ -23,14 +23,25 @@ def _with_checkpoint(original: Callable) -> Callable:
     @functools.wraps(original)
     def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, model, trial, *args, **kwargs)
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if _applies(self):
             from tam_plugin.patches.llava_next.partial_saving import save_non_lora
 
-            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             save_non_lora(self, str(folder))
+        if self.args.should_save and folder.is_dir():
+            _keep_inductor(self, folder)
         return result
 
     return _save_checkpoint
+
+
+def _keep_inductor(trainer: Any, folder: Path) -> None:
+    """Give a ``checkpoint-N`` the Inductor that the run keeps in its output folder."""
+    from tam_plugin.inductor.stored import STORED_NAME, store_inductor
+
+    tam, kept = stored_config(trainer.model.config), Path(trainer.args.output_dir) / STORED_NAME
+    if tam is not None and tam.inductor == STORED_NAME and kept.is_dir():
+        store_inductor(str(kept), folder)
 
 
 def _at_the_end(original: Callable) -> Callable:
@@ -67,7 +78,7 @@ RECORDS = (
     Patch(
         name="saving.checkpoint",
         target=f"{TRAINER}._save_checkpoint",
-        reason="a LoRA or projector-only checkpoint of a TAM model holds its tower, projectors and newline too",
+        reason="a checkpoint of a TAM model holds its Inductor; a LoRA or projector-only one, all visual weights too",
         wrap=_with_checkpoint,
         signatures=(("self", "model", "trial", "metrics"), ("self", "model", "trial")),
     ),

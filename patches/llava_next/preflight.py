@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
+from tam_plugin.files import read_json
+from tam_plugin.model_folder import check_folder, weight_shapes
+from tam_plugin.patches.checkpoint_checks import check_experts
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
 
 _STILL_IMAGES_ONLY = ("mistral", "gemma", "mpt")
@@ -26,10 +29,11 @@ def check_training(model_args: Any) -> None:
     """
     start = model_args.model_name_or_path
     values = read_config(start)
+    check_sizes(values, f"{start}/config.json")
     check_language_model(values, start)
     tower = values.get("mm_vision_tower")
     base = values.get("tam") if tower == VISION_TOWER else None
-    config = tam_config_from_args(model_args, base)
+    config = tam_config_from_args(model_args, base, folder=start)
     check_files(config)
     if base is not None:
         stored = TamConfig.from_dict(base)
@@ -110,9 +114,12 @@ def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
             "--vision_tower tam on a plain language model needs --vision_tower_pretrained: a folder or hub name of "
             "a SigLIP encoder, such as google/siglip-so400m-patch14-384"
         )
+    if os.path.isdir(name_or_path):
+        check_folder(name_or_path)
     values = read_config(name_or_path)
-    if values.get("model_type") == "siglip":
-        values = {"model_type": "siglip_vision_model", **values.get("vision_config", {})}
+    check_sizes(values, f"{name_or_path}/config.json")
+    if values.get("model_type") == "siglip" and isinstance(values.get("vision_config"), dict):
+        values = {"model_type": "siglip_vision_model", **values["vision_config"]}
     if values.get("model_type") != "siglip_vision_model":
         raise ConfigError(
             f"--vision_tower_pretrained {name_or_path!r} has model_type {values.get('model_type')!r}: expected "
@@ -127,12 +134,16 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
-    from transformers import PretrainedConfig
+    from transformers.utils import cached_file
 
-    if os.path.isdir(name_or_path) and not (Path(name_or_path) / "config.json").is_file():
-        raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory")
     try:
-        return PretrainedConfig.get_config_dict(name_or_path)[0]
+        if os.path.isdir(name_or_path):
+            return read_json(Path(name_or_path) / "config.json")
+        return read_json(str(cached_file(name_or_path, "config.json")))
+    except FileNotFoundError as error:
+        raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory") from error
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"no model can be read from {name_or_path!r}: {reason}") from error
@@ -140,4 +151,4 @@ def read_config(name_or_path: str) -> dict[str, Any]:
 
 def local_shapes(name_or_path: str) -> dict[str, tuple[int, ...]]:
     """Tensor shapes of a checkpoint folder; nothing for a hub name, whose weights may not be here yet."""
-    return tensor_shapes(name_or_path) if os.path.isdir(name_or_path) else {}
+    return weight_shapes(name_or_path) if os.path.isdir(name_or_path) else {}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import nn
 from tam_plugin.budget import BudgetPolicy
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_json
 from tam_plugin.patches.llava_next.argument_records import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, TamArguments, tam_config_from_args
 from tam_plugin.patches.llava_next.loading import family_name
@@ -112,7 +111,7 @@ def _parse(arguments: list[str]) -> tuple[HostFlags, SiglipFlag, TamArguments]:
     try:
         flags, siglip, tam_args, _ = parse(parser, arguments, return_remaining_strings=True)
     except argparse.ArgumentError as error:
-        raise InputError(f"the training command cannot be read: {error}") from error
+        raise InputError("the training command cannot be read: there is no such file") from error
     return flags, siglip, tam_args
 
 
@@ -121,7 +120,7 @@ def _configuration(flags: HostFlags, host_args: Any) -> tuple[dict[str, Any], Ta
     values = read_config(flags.model_name_or_path)
     tower = values.get("mm_vision_tower")
     stored = TamConfig.from_dict(values.get("tam")) if tower == VISION_TOWER else None
-    tam = tam_config_from_args(host_args, stored)
+    tam = tam_config_from_args(host_args, stored, folder=flags.model_name_or_path)
     if stored is None:
         source = host_args.vision_tower_pretrained if tower is None else tower
         tam = tam.replace(vision_encoder=encoder_fields(siglip_config(_encoder_values(source))))
@@ -174,9 +173,9 @@ def _step(parts: list[Part], values: dict[str, Any], tam: TamConfig, flags: Host
     config = None
     if flags.deepspeed is not None:
         try:
-            config = json.loads(Path(flags.deepspeed).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"--deepspeed {flags.deepspeed!r} cannot be read: {error}") from error
+            config = read_json(flags.deepspeed, what="--deepspeed")
+        except FileNotFoundError as error:
+            raise InputError(f"--deepspeed {flags.deepspeed!r} cannot be read: there is no such file") from error
     encoder = siglip_config(tam.vision_encoder)
     grid = encoder.image_size // encoder.patch_size
     policy = BudgetPolicy.from_config(tam.policy)

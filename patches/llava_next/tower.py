@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from tam_plugin.bounds import check_sizes, reading_config
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
+from tam_plugin.patches.checkpoint_checks import check_encoder_fields
 from tam_plugin.patches.llava_next.siglip import DROPPED_LAYERS, SiglipVisionEncoder
 from tam_plugin.vision.gradients import with_zero_gradients
 from tam_plugin.vision.upcycle import upcycle_vision_encoder
@@ -148,15 +150,14 @@ def siglip_config(values: dict[str, Any] | None) -> Any:
             "the configuration has no tam.vision_encoder: expected the fields of SiglipVisionConfig, which "
             "--vision_tower tam --vision_tower_pretrained FOLDER writes into a checkpoint"
         )
-    config = SiglipVisionConfig.from_dict(dict(values))
+    where = "tam.vision_encoder"
+    check_sizes(values, where)
+    with reading_config(where):
+        config = SiglipVisionConfig.from_dict(dict(values))
+    check_encoder_fields(config, where)
     if not isinstance(config.num_hidden_layers, int) or config.num_hidden_layers <= DROPPED_LAYERS:
         raise ConfigError(
             f"tam.vision_encoder.num_hidden_layers = {config.num_hidden_layers!r}: expected at least "
             f"{DROPPED_LAYERS + 1}, since the last layer is left out"
-        )
-    if config.hidden_size % config.num_attention_heads:
-        raise ConfigError(
-            f"tam.vision_encoder.hidden_size = {config.hidden_size!r}: expected a multiple of num_attention_heads = "
-            f"{config.num_attention_heads!r}"
         )
     return config

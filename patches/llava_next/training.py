@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tam_plugin.inductor.stored import STORED_NAME, store_inductor
 from tam_plugin.patches.llava_next.arguments import DEFAULT_MAX_BAD_SAMPLES
 from tam_plugin.patches.llava_next.bad_samples import FILE_NAME, BadSamples
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
@@ -62,6 +63,22 @@ def tam_dataset(
     return TamDataset(dataset, planner, config.instruction, bad_samples)
 
 
+def carry_inductor(config: Any, output_dir: str, *, writes: bool) -> None:
+    """Make an Inductor that is not the embedded one a part of what the run saves, now that the planner knows it.
+
+    Args:
+        config: the model's configuration; its ``tam.inductor`` becomes a folder of the checkpoint.
+        output_dir: the run's.
+        writes: whether this process writes its files.
+    """
+    name = config.tam.get("inductor")
+    if name is None:
+        return
+    if writes:
+        store_inductor(name, output_dir)
+    config.tam = {**config.tam, "inductor": STORED_NAME}
+
+
 def prepare_trainer(trainer: Any) -> None:
     """Give the Trainer of a TAM model its dataset, and the model's configuration what it is told of videos.
 
@@ -81,4 +98,5 @@ def prepare_trainer(trainer: Any) -> None:
         model.config.add_time_instruction = True
     if trainer.args.process_index == 0:
         dataset.bad_samples.start()
+    carry_inductor(model.config, trainer.args.output_dir, writes=trainer.args.process_index == 0)
     trainer.train_dataset = dataset

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_names
@@ -41,8 +41,9 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
     """
     before, config = model.get_vision_tower(), model.config
     stored = before.tam_config if isinstance(before, TamVisionTower) else None
-    tam = _with_pool_mode(tam_config_from_args(model_args, stored), model_args, config, stored)
-    tam = tam.replace(policy=_policy(tam))
+    tam = tam_config_from_args(model_args, stored, folder=_start(model_args, config))
+    tam = _with_pool_mode(tam, model_args, config, stored)
+    tam = tam.replace(policy=policy_to_store(tam.policy))
     if before is not None and partitioned(model) and not _same_modules(stored, tam):
         raise ConfigError(
             "--vision_tower tam: ZeRO-3 holds this checkpoint's weights in parts, and nothing can be copied into "
@@ -63,6 +64,11 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
     config.mm_vision_tower, config.tam = VISION_TOWER, tam.to_dict()
     config.mm_spatial_pool_mode = tam.projector.pool_mode
     return tam
+
+
+def _start(model_args: Any, config: Any) -> str | None:
+    """Where the checkpoint lies that the model was loaded from."""
+    return getattr(model_args, "model_name_or_path", None) or getattr(config, "_name_or_path", None)
 
 
 def _same_modules(stored: TamConfig | None, asked: TamConfig) -> bool:
@@ -104,11 +110,6 @@ def _with_pool_mode(tam: TamConfig, model_args: Any, config: Any, stored: TamCon
     said = stored is not None or (args is not None and (args.tam_pool_mode is not None or args.tam_config is not None))
     mode = getattr(config, "mm_spatial_pool_mode", None)
     return tam if said or mode is None else tam.replace(projector={"pool_mode": mode})
-
-
-def _policy(tam: TamConfig) -> dict[str, Any] | None:
-    """The policy itself in place of a file's name, so that a reload does not depend on the file."""
-    return BudgetPolicy.from_config(tam.policy).to_dict() if isinstance(tam.policy, str) else tam.policy
 
 
 def _from_host_tower(tower: Any, tam: TamConfig) -> TamVisionTower:

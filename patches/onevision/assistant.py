@@ -12,8 +12,9 @@ import torch
 
 import tam_plugin
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.errors import InputError
-from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question
+from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question, encode_words
 from tam_plugin.patches.onevision.loading import Loaded, load
 from tam_plugin.taxonomy import TaskType
 
@@ -71,6 +72,15 @@ class VideoAssistant:
         return self.loaded.model.config
 
     @property
+    def inductor(self) -> str | None:
+        """Folder or name of the checkpoint's Inductor; None for the embedded one.
+
+        Raises:
+            ConfigError: the checkpoint names one outside of its folder.
+        """
+        return self.loaded.model.inductor
+
+    @property
     def vision_tower(self) -> torch.nn.Module:
         """The encoder, for :func:`tam_plugin.vision.collect_routing` to listen to."""
         return self.loaded.model.model.vision_tower
@@ -89,11 +99,11 @@ class VideoAssistant:
             ConfigError: the context cannot hold them and a single frame, or the policy has strides of another model.
         """
         config = self.config
-        most = BudgetPolicy.from_config(config.tam_config.policy) if policy is None else policy
+        most = stored_policy(config.tam_config.policy) if policy is None else policy
         count = most.max_frames if isinstance(most, BudgetPolicy) else most.num_frames
         budget = VisualBudget.of(count, 1, task=TaskType.FINE_GRAINED_ATTRIBUTES)
         question = self._question(query, budget, options, 99_999.0, [99_999.0] * count)
-        words = len(self.loaded.tokenizer(question, add_special_tokens=False)["input_ids"]) + TEMPLATE_TOKENS
+        words = len(encode_words(self.loaded.tokenizer, question)) + TEMPLATE_TOKENS
         return config.host_policy(most, text_tokens=words, max_output_tokens=max_new_tokens)
 
     def _question(self, query, budget, options, duration_s, timestamps_s) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.bounds import check_sizes, reading_config
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.layout import Layout, Shapes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
-from tam_plugin.patches.checkpoint_checks import check_experts
+from tam_plugin.patches.checkpoint_checks import check_encoder_fields, check_experts
 from tam_plugin.patches.onevision.configuration import NEWLINE_POSITION, TamOnevisionConfig
 from tam_plugin.patches.onevision.loading import DENSE_MODEL_TYPE
 
@@ -31,8 +32,7 @@ class OnevisionLayout(Layout):
 
     def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
         """See :class:`Layout`: as asked, with the policy itself in place of a file's name."""
-        policy = BudgetPolicy.from_config(tam.policy).to_dict() if isinstance(tam.policy, str) else tam.policy
-        return tam.replace(policy=policy)
+        return tam.replace(policy=policy_to_store(tam.policy))
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
         """See :class:`Layout`."""
@@ -50,7 +50,13 @@ class OnevisionLayout(Layout):
                 f"--vision-tower {vision_tower}: a {self.host} checkpoint carries its tower; leave it out"
             )
         values = {name: value for name, value in self.config.items() if name != "tam"}
-        architectures = (remembered or {}).get("architectures") or [DENSE_CLASS]
+        architectures = (remembered or {}).get("architectures")
+        if (
+            not architectures
+            or not isinstance(architectures, list)
+            or not all(isinstance(name, str) for name in architectures)
+        ):
+            architectures = [DENSE_CLASS]
         return {**values, "model_type": DENSE_MODEL_TYPE, "architectures": architectures}
 
     def check(self, shapes: Shapes, tam: TamConfig) -> None:
@@ -76,7 +82,10 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Onevi
     kind = given.get("model_type") if isinstance(given, dict) else None
     if kind != "siglip_vision_model":
         raise ConfigError(f"{where}: vision_config.model_type = {kind!r}; expected 'siglip_vision_model'")
-    whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+    check_sizes(config, where)
+    with reading_config(where):
+        whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+    check_encoder_fields(whole.vision_config, f"{where}: vision_config")
     encoder, projector = (
         next((found[1] for name in names if (found := pattern.match(name))), None) for pattern in (_ENCODER, _PROJECTOR)
     )

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoConfig, LlavaOnevisionConfig
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, newline_tokens, pooled_side
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 
@@ -71,7 +72,7 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
             ConfigError: the policy is bad, asks for strides this model has no projector for, or the context cannot
                 hold a single frame.
         """
-        policy = policy or BudgetPolicy.from_config(self.tam_config.policy)
+        policy = policy or stored_policy(self.tam_config.policy)
         projector = self.tam_config.projector
         changes: dict[str, Any] = {
             "grid": self.grid,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
-from tam_plugin.errors import InputError
+from tam_plugin.errors import ConfigError, InputError, check_unicode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -103,10 +103,16 @@ def _row(turn: VideoTurn, tokenizer: PreTrainedTokenizerBase, config: TamOnevisi
     """Token ids and labels of one turn in the ChatML form of the OneVision checkpoints."""
     visual = [] if turn.frames is None else [config.video_token_id] * _placeholders(turn, config)
     ids = _encode(tokenizer, "<|im_start|>user ") + visual + _encode(tokenizer, "\n")
-    ids += _encode_words(tokenizer, turn.question) + _encode(tokenizer, "<|im_end|><|im_start|>assistant\n")
+    ids += encode_words(tokenizer, turn.question) + _encode(tokenizer, "<|im_end|><|im_start|>assistant\n")
+    vocabulary = config.text_config.vocab_size
+    if not all(isinstance(token, int) and 0 <= token < vocabulary for token in ids):
+        raise ConfigError(
+            f"the tokenizer and config.json make tokens up to {max(map(int, ids))}, the model knows 0 to "
+            f"{vocabulary - 1}: they do not belong together"
+        )
     labels = [IGNORE_INDEX] * len(ids)
     if turn.answer is not None:
-        answer = _encode_words(tokenizer, turn.answer) + _encode(tokenizer, "<|im_end|>")
+        answer = encode_words(tokenizer, turn.answer) + _encode(tokenizer, "<|im_end|>")
         ids, labels = ids + answer, labels + answer
     return {"input_ids": ids, "labels": labels}
 
@@ -123,8 +129,13 @@ def _placeholders(turn: VideoTurn, config: TamOnevisionConfig) -> int:
     return config.video_tokens(len(frames), turn.pool_stride)
 
 
-def _encode_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """User text: a mark such as ``<video>`` or ``<|im_end|>`` in it stays words and never becomes a special token."""
+def encode_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """User text: a mark such as ``<video>`` or ``<|im_end|>`` in it stays words and never becomes a special token.
+
+    Raises:
+        InputError: it is no valid Unicode.
+    """
+    check_unicode(text)
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 

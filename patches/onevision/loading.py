@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig, short
-from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.errors import ConfigError, InputError, TamError
+from tam_plugin.files import read_json
+from tam_plugin.model_folder import check_folder
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
+from tam_plugin.patches.onevision.generation import followed
+from tam_plugin.patches.onevision.inputs import encode_words
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
 from tam_plugin.patches.onevision.weights import check_directory, first_line, load_weights
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 DENSE_MODEL_TYPE = "llava_onevision"
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
+MIN_STD = 1e-3
+PREPROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,17 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
 
     where = pick_device(device)
     dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
-    model_type = _model_type(name_or_path)
+    values = _read_config(name_or_path)
+    model_type = values.get("model_type")
     notice = None
+    mean, std = _image_statistics(name_or_path)
     if model_type == TamOnevisionConfig.model_type:
         if tam_config is not None:
             raise ConfigError(f"{name_or_path!r} is a TAM checkpoint already: its own configuration holds")
-        check_directory(name_or_path)
+        check_directory(name_or_path, TamOnevisionForConditionalGeneration, values)
         model = TamOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
     elif model_type == DENSE_MODEL_TYPE:
+        check_directory(name_or_path, LlavaOnevisionForConditionalGeneration, values)
         dense = load_weights(LlavaOnevisionForConditionalGeneration.from_pretrained, name_or_path, torch_dtype=dtype)
         model = upgrade_dense(dense, tam_config or TamConfig())
         notice = (
@@ -75,14 +84,15 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
         )
     else:
         raise ConfigError(
-            f"{name_or_path!r} has model_type {model_type!r}: expected {TamOnevisionConfig.model_type!r} or "
+            f"{name_or_path!r} has model_type {short(model_type)}: expected {TamOnevisionConfig.model_type!r} or "
             f"{DENSE_MODEL_TYPE!r} (a llava-hf checkpoint)"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        encode_words(tokenizer, "What?")
     except Exception as error:  # its files' own parsers raise their own
         raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
-    mean, std = _image_statistics(name_or_path)
+    model.generation_config = followed(model.generation_config, model.config.text_config.vocab_size, name_or_path)
     return Loaded(model.eval().to(where), tokenizer, mean, std, notice)  # type: ignore[arg-type]
 
 
@@ -105,37 +115,51 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _model_type(name_or_path: str) -> str | None:
-    from transformers import PretrainedConfig
+def _read_config(name_or_path: str) -> dict[str, Any]:
+    """config.json of a folder or hub name, its sizes looked at.
+
+    Raises:
+        InputError: nothing can be read there.
+        ConfigError: a size is none that a model has.
+    """
+    from transformers.utils import cached_file
 
     if not name_or_path.strip():
         raise InputError("the model's name is empty: expected a checkpoint directory or a hub name")
     try:
         path = Path(name_or_path)
-        if path.exists() and not (path / "config.json").is_file():
+        if path.exists() and not (path / "config.json").exists():
             kind = "holds no config.json" if path.is_dir() else "is not a directory"
             raise InputError(f"{name_or_path!r} {kind}: expected a model checkpoint directory")
-        values, _ = PretrainedConfig.get_config_dict(name_or_path)
-        return values.get("model_type")
-    except InputError:
+        if path.is_dir():
+            check_folder(path)
+        file = path / "config.json" if path.is_dir() else Path(str(cached_file(name_or_path, "config.json")))
+        values = read_json(file)
+    except TamError:
         raise
-    except Exception as error:  # a broken JSON file, a name too long, no network: each raises its own
+    except Exception as error:  # a name too long, no network: each raises its own
         raise InputError(f"no model can be read from {short(name_or_path)}: {first_line(error)}") from error
+    check_sizes(values, str(file))
+    return values
 
 
 def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the checkpoint's image processor; SigLIP's where it has none."""
     from transformers.utils import cached_file
 
+    folder = Path(name_or_path)
     try:
-        file = cached_file(name_or_path, "preprocessor_config.json")
-    except OSError:
+        file = folder / PREPROCESSOR if folder.is_dir() else Path(str(cached_file(name_or_path, PREPROCESSOR)))
+        values = read_json(file, error=ConfigError)
+    except OSError:  # there is none
         return SIGLIP_MEAN, SIGLIP_STD
-    try:
-        values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
-        mean, std = (tuple(map(float, values.get(n, SIGLIP_MEAN))) for n in ("image_mean", "image_std"))
-        if len(mean) != 3 or len(std) != 3:
-            raise ValueError(f"image_mean {mean} and image_std {std} must hold three numbers each")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file} cannot be used: {error}") from error
-    return mean, std
+    found = []
+    for name, least in (("image_mean", -1.0), ("image_std", MIN_STD)):
+        value = values.get(name, SIGLIP_MEAN)
+        numbers = isinstance(value, (list, tuple)) and all(
+            isinstance(x, (int, float)) and not isinstance(x, bool) and least <= x <= 2 for x in value
+        )
+        if not numbers or len(value) != len(SIGLIP_MEAN):
+            raise ConfigError(f"{str(file)!r}: {name} = {short(value)}: expected three numbers from {least:g} to 2")
+        found.append(tuple(map(float, value)))
+    return found[0], found[1]

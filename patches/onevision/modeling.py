@@ -20,6 +20,7 @@ from transformers import (
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionCausalLMOutputWithPast
 
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.stored import store_inductor, stored_inductor
 from tam_plugin.patches.onevision.batching import assign_videos, place_features, split_videos
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.unused import never_used
@@ -165,6 +166,28 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
         return load_weights(
             lambda name, **more: inherited(name, *args, **more), pretrained_model_name_or_path, **kwargs
         )
+
+    given_inductor: str | None = None
+    """The Inductor that the user named when a dense model was upgraded; what is saved carries it along."""
+
+    @property
+    def inductor(self) -> str | None:
+        """Folder or name of the model's Inductor; None for the embedded one.
+
+        Raises:
+            ConfigError: the checkpoint names one outside of its folder.
+        """
+        return self.given_inductor or stored_inductor(self.config.tam_config.inductor, self.config.name_or_path)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """transformers' own; an Inductor that is not the embedded one becomes a part of the checkpoint."""
+        name = self.config.tam_config.inductor
+        if name is not None:
+            self.config.tam = {**self.config.tam, "inductor": store_inductor(str(self.inductor), save_directory)}
+        try:
+            return super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            self.config.tam = {**self.config.tam, "inductor": name}
 
     def __init__(self, config: TamOnevisionConfig) -> None:
         LlavaOnevisionPreTrainedModel.__init__(self, config)

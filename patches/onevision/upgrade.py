@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import LlavaOnevisionForConditionalGeneration
 
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
@@ -27,6 +28,7 @@ def upgrade_dense(
     values = dense.config.to_dict()
     values.pop("model_type")
     values.pop("architectures", None)
+    tam_config = tam_config.replace(policy=policy_to_store(tam_config.policy))
     config = TamOnevisionConfig(**{**values, "tam": tam_config.to_dict()})
     with torch.device("meta"):
         model = TamOnevisionForConditionalGeneration(config)
@@ -39,4 +41,5 @@ def upgrade_dense(
     model.model.language_model = dense.model.language_model
     model.lm_head = dense.lm_head
     model.generation_config = dense.generation_config
+    model.given_inductor = tam_config.inductor
     return model.train(dense.training)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.config import TamConfig
-from tam_plugin.errors import ConfigError, InputError, TamError
-from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
+from tam_plugin.bounds import is_whole
+from tam_plugin.config import TamConfig, short
+from tam_plugin.errors import ConfigError, InputError, TamError, one_line
+from tam_plugin.headers import check_fits
+from tam_plugin.model_folder import weight_shapes
+from tam_plugin.patches.checkpoint_checks import check_encoder_fields, check_experts
 
 
 @functools.cache
@@ -75,18 +77,47 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def check_directory(directory: str) -> None:
-    """Compare the experts that config.json names with those that the weights hold, from headers alone.
+def check_directory(directory: str, model_class: Any, values: dict[str, Any]) -> None:
+    """Compare what config.json makes with what the weights hold, from headers alone, before memory is taken for it.
+
+    Args:
+        directory: the checkpoint; for a hub name the weights are compared when they are loaded.
+        model_class: builds the model.
+        values: config.json.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or no model can be built.
         ConfigError: they differ; the message gives both numbers.
     """
+    import torch
+
+    tam = None if values.get("tam") is None else TamConfig.from_dict(values["tam"])
     if not Path(directory).is_dir():
-        return  # a hub name: its shapes are compared when the weights are loaded
-    config = TamConfig.from_dict(json.loads((Path(directory) / "config.json").read_text()).get("tam"))
+        return
+    shapes = weight_shapes(directory)
+    if tam is not None:
+        check_experts(shapes, tam.moe, directory)
     try:
-        shapes = tensor_shapes(directory)
-    except Exception as error:  # safetensors and torch raise their own
-        raise InputError(f"{directory}: not a readable safetensors or .bin file: {first_line(error)}") from error
-    check_experts(shapes, config.moe, directory)
+        config = model_class.config_class(**{k: v for k, v in values.items() if k not in _OF_FILE})
+        _check_vision(config, f"{directory}/config.json")
+        with torch.device("meta"):
+            model = model_class(config)
+    except TamError:
+        raise
+    except Exception as error:  # whatever a class makes of strange values
+        raise InputError(f"no model can be built from {directory}/config.json: {one_line(error)[:200]}") from error
+    check_fits(model, shapes, directory)
+
+
+def _check_vision(config: Any, where: str) -> None:
+    """Refuse an encoder that cannot be built, or layers of it that it does not have."""
+    check_encoder_fields(config.vision_config, f"{where}: vision_config")
+    layers, read = config.vision_config.num_hidden_layers, config.vision_feature_layer
+    chosen = read if isinstance(read, (list, tuple)) else [read]
+    if not 1 <= len(chosen) <= layers + 1 or not all(is_whole(layer, -layers - 1, layers) for layer in chosen):
+        raise ConfigError(
+            f"{where}: vision_feature_layer = {short(read)}: expected layers from {-layers - 1} to {layers}"
+        )
+
+
+_OF_FILE = ("model_type", "architectures", "torch_dtype", "dtype", "transformers_version")

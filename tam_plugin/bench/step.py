@@ -125,10 +125,10 @@ def model_fields(preset: str) -> dict[str, Any]:
     config = demo_config(demo_tokenizer()).to_dict()
     config.pop("model_type")
     if preset == "7b":
-        from tam_plugin.config import load_yaml
+        from tam_plugin.files import read_yaml
         from tam_plugin.flops.shapes import PRESET_FILE
 
-        sizes = load_yaml(PRESET_FILE, what="FLOPs presets")[PUBLISHED]
+        sizes = read_yaml(PRESET_FILE, what="FLOPs presets")[PUBLISHED]
         vision, language = config["vision_config"], config["text_config"]
         config["vision_config"] = {**vision, **sizes["vision"]}
         # What the host works out from the tiny sizes (the kinds of layers) is left behind.

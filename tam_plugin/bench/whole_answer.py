@@ -57,7 +57,7 @@ class WholeAnswer:
         self.info = probe_video(path)
         self.prompt_tokens = 0
         self._path, self._query, self._new_tokens = path, query, new_tokens
-        self._inductor = Inductor.from_pretrained(assistant.config.tam_config.inductor) if tasks else None
+        self._inductor = Inductor.from_pretrained(assistant.inductor) if tasks else None
         self._seconds: dict[str, list[float]] = {part: [] for part in PARTS}
         self._cpu_seconds: list[float] = []
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.bounds import MAX_FRAMES, MAX_GRID, MAX_GROUPS
 from tam_plugin.budget.fixed import FixedPolicy
 from tam_plugin.budget.rules import (
     Context,
@@ -26,8 +27,9 @@ from tam_plugin.budget.rules import (
     read_tasks,
 )
 from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
-from tam_plugin.config import POOL_MODES, load_yaml, short
+from tam_plugin.config import POOL_MODES, short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_yaml
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check_duration_s
 
 POLICY_VERSION = 1
@@ -80,9 +82,8 @@ class BudgetPolicy:
         Raises:
             ConfigError: the file cannot be read, or a field is missing, unknown or out of range.
         """
-        values = load_yaml(DEFAULT_POLICY if path is None else path, what="budget policy")
         try:
-            return cls.from_dict(values)
+            return cls.from_dict(read_yaml(DEFAULT_POLICY if path is None else path, what="budget policy"))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
@@ -104,8 +105,8 @@ class BudgetPolicy:
             raise ConfigError(f"budget policy.version = {short(values['version'])}: expected {POLICY_VERSION}")
         mode = reader.choice("mode", MODES)
         raw_groups = values.get("groups")
-        if not isinstance(raw_groups, dict) or not raw_groups:
-            raise ConfigError(f"groups = {short(raw_groups)}: expected a mapping of group name to rule")
+        if not isinstance(raw_groups, dict) or not 1 <= len(raw_groups) <= MAX_GROUPS:
+            raise ConfigError(f"groups = {short(raw_groups)}: expected a mapping of 1 to {MAX_GROUPS} names to rules")
         groups = {str(name): read_group(rule, f"groups.{name}") for name, rule in raw_groups.items()}
         try:
             tasks = read_tasks({} if values.get("tasks") is None else values["tasks"], groups)
@@ -114,9 +115,9 @@ class BudgetPolicy:
         return cls(
             mode=mode,
             context=read_context(
-                values.get("context"), reader.whole("grid", 1), reader.choice("pool_mode", POOL_MODES)
+                values.get("context"), reader.whole("grid", 1, MAX_GRID), reader.choice("pool_mode", POOL_MODES)
             ),
-            max_frames=reader.whole("max_frames", 1),
+            max_frames=reader.whole("max_frames", 1, MAX_FRAMES),
             fallback=read_fallback(values.get("fallback")),
             groups=groups,
             tasks=tasks,

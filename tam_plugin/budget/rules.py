@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tam_plugin.bounds import MAX_CURVE_POINTS, MAX_STRIDE, MAX_STRIDES, MAX_TOKENS, is_whole
 from tam_plugin.budget.visual_budget import NEWLINE_POSITIONS, newline_tokens, pooled_side
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
@@ -112,8 +113,9 @@ class Reader:
             raise ConfigError(f"{self.where}.{name} = {short(value)}: expected {expected}")
         return value
 
-    def whole(self, name: str, low: int) -> int:
-        return self._get(name, lambda v: _is_whole(v) and v >= low, f"a whole number >= {low}")
+    def whole(self, name: str, low: int, high: int = MAX_TOKENS) -> int:
+        span = f"a whole number >= {low}" if high == MAX_TOKENS else f"a whole number from {low} to {high}"
+        return self._get(name, lambda v: is_whole(v, low, high), span)
 
     def number(self, name: str, low: float, high: float = math.inf) -> float:
         span = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number >= {low:g}"
@@ -124,13 +126,15 @@ class Reader:
 
     def strides(self, name: str) -> tuple[int, ...]:
         def ok(v: Any) -> bool:
-            return isinstance(v, list) and bool(v) and all(_is_whole(s) and s >= 1 for s in v) and v == sorted(set(v))
+            if not isinstance(v, list) or not 1 <= len(v) <= MAX_STRIDES:
+                return False
+            return all(is_whole(s, 1, MAX_STRIDE) for s in v) and v == sorted(set(v))
 
         return tuple(self._get(name, ok, "ascending whole numbers >= 1, such as [1, 2]"))
 
     def curve(self, name: str) -> Curve:
         def ok(v: Any) -> bool:
-            if not isinstance(v, list) or not v:
+            if not isinstance(v, list) or not 1 <= len(v) <= MAX_CURVE_POINTS:
                 return False
             if not all(isinstance(p, list) and len(p) == 2 and all(map(_is_number, p)) for p in v):
                 return False
@@ -212,10 +216,6 @@ def read_tasks(values: Any, groups: dict[str, GroupRule]) -> dict[TaskType, str]
     return by_task
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 10**9
-
-
 def _is_number(value: Any) -> bool:
     # The bound keeps arithmetic on frames and seconds far from overflow; NaN fails it too.
-    return (_is_whole(value) or isinstance(value, float)) and abs(value) <= 1e9
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e9

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.checkpoint.journal import read_journal
+from tam_plugin.checkpoint.journal import dense_part
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.plan import Change, to_mixture
 from tam_plugin.checkpoint.plan_dense import DenseChoice, to_dense
@@ -116,8 +116,7 @@ def densify(
     if layout.tam is None:
         raise ConfigError(f"{layout.where} is a dense checkpoint already: expected a TAM checkpoint")
     change = to_dense(source, layout, layout.tam, choice)
-    journal = read_journal(source.folder)
-    config = layout.dense_config(journal[0].get("dense") if journal else None, vision_tower)
+    config = layout.dense_config(dense_part(source.folder), vision_tower)
     settings = {"to": "dense", "expert": choice.expert, "stride": choice.stride, "vision_tower": vision_tower}
     header = {"settings": settings, "dense": None}
     return _convert(source, Path(target), change, config, header, options or Options(), layout.notes)

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.plan import projector_children, to_mixture
 from tam_plugin.checkpoint.source import Source
@@ -81,7 +82,7 @@ def policies(layout: Layout, tam: TamConfig) -> tuple[BudgetPolicy, FixedPolicy]
         "pool_mode": projector.pool_mode,
         "newline_position": layout.newline_position,
     }
-    policy = BudgetPolicy.from_config(tam.policy).for_strides(projector.strides)
+    policy = stored_policy(tam.policy).for_strides(projector.strides)
     context = min(policy.context.max_context_tokens, layout.language.get("max_position_embeddings") or 10**9)
     return policy.for_host(**host, max_context_tokens=context), BudgetPolicy.fixed(*BASELINE, **host)
 

@@ -16,8 +16,10 @@ from typing import Any
 from tam_plugin.checkpoint.source import CONFIG, JOURNAL
 from tam_plugin.checkpoint.writing import sync_folder
 from tam_plugin.errors import InputError
+from tam_plugin.files import parse_json, read_bytes
 
 VERSION = 1
+MAX_JOURNAL_BYTES = 16 << 20
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
@@ -25,12 +27,23 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     path = folder / JOURNAL
     if not path.is_file():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
     try:
-        values = [json.loads(line) for line in lines]
-    except ValueError:
+        lines = read_bytes(path, max_bytes=MAX_JOURNAL_BYTES).split(b"\n")[:-1]
+        values = [parse_json(line, strict=False) for line in lines]
+    except (OSError, ValueError):
         return []
-    return values if all(isinstance(value, dict) for value in values) else []
+    return values if all(map(_is_line, values[1:])) and all(isinstance(value, dict) for value in values[:1]) else []
+
+
+def dense_part(folder: Path) -> dict[str, Any] | None:
+    """What a folder's journal remembers of the dense checkpoint's config.json; None where nothing usable stands."""
+    journal = read_journal(folder)
+    dense = journal[0].get("dense") if journal else None
+    return dense if isinstance(dense, dict) else None
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("bytes"), int)
 
 
 class Journal:

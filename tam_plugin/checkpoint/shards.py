@@ -1,12 +1,11 @@
 """Weight files, read a piece at a time.
 
-``safe_open`` checks a file and names its tensors; the bytes come by ``pread``, because the pages of a memory map
+The header of a file names its tensors; the bytes come by ``pread``, because the pages of a memory map
 count as the process's memory, and shards are as large as 5 GB.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.files import opened
+from tam_plugin.headers import read_header, unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -71,24 +72,15 @@ class SafetensorsShard(Shard):
     """
 
     def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
         super().__init__(path)
-        try:
-            with safe_open(path, framework="numpy"):
-                pass  # checks the header against the length of the file
-            self._fd = os.open(path, os.O_RDONLY)
-        except (OSError, SafetensorError) as error:
-            raise _unreadable(path, error, "a whole safetensors file") from error
-        length = int.from_bytes(os.pread(self._fd, 8, 0), "little")
-        header: dict[str, Any] = json.loads(os.pread(self._fd, length, 8))
-        header.pop("__metadata__", None)
+        header = read_header(path)
         self._starts: dict[str, int] = {}
-        for name, value in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        for name, value in header.entries.items():
             if value["dtype"] not in ITEM_BYTES:
                 raise InputError(f"{str(path)!r}: {name} has dtype {value['dtype']}: expected {', '.join(ITEM_BYTES)}")
             self.tensors[name] = Entry(value["dtype"], tuple(value["shape"]))
-            self._starts[name] = 8 + length + value["data_offsets"][0]
+            self._starts[name] = header.data_start + value["data_offsets"][0]
+        self._fd = os.open(path, os.O_RDONLY)
 
     def read(self, name: str, start: int, stop: int) -> bytes:
         """See :class:`Shard`."""
@@ -122,8 +114,14 @@ class TorchShard(Shard):
         self._read_bytes = 0
         for name, tensor in self._tensors().items():
             kind = _dtype_name(tensor)
-            if kind is None:
+            if kind is None or not isinstance(name, str):
                 raise InputError(f"{str(path)!r}: {name} is no tensor of a usable dtype")
+            held = tensor.untyped_storage().nbytes()
+            if tensor.numel() * tensor.element_size() > held:
+                raise InputError(
+                    f"{str(path)!r}: {name} has shape {list(tensor.shape)} over {held} bytes: "
+                    "expected a tensor whose elements are all in the file"
+                )
             self.tensors[name] = Entry(kind, tuple(tensor.shape))
 
     @property
@@ -154,9 +152,11 @@ class TorchShard(Shard):
 
         if self._mapped is None:
             try:
+                with opened(self.path):
+                    pass  # a regular file: torch would wait for a pipe
                 self._mapped = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
             except Exception as error:  # torch raises many kinds
-                raise _unreadable(self.path, error, "a state dict that torch.save wrote") from error
+                raise unreadable(self.path, error, "a state dict that torch.save wrote") from error
             if not isinstance(self._mapped, dict):
                 raise InputError(f"{str(self.path)!r} holds a {type(self._mapped).__name__}: expected a state dict")
         return self._mapped
@@ -185,8 +185,3 @@ def _dtype_name(tensor: Any) -> str | None:
     bits = name.lstrip("abcdefghijklmnopqrstuvwxyz")
     found = "BOOL" if name == "bool" else f"{prefixes.get(name.removesuffix(bits), '?')}{bits}"
     return found if found in ITEM_BYTES else None
-
-
-def _unreadable(path: Path, error: Exception, expected: str) -> InputError:
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return InputError(f"{str(path)!r} cannot be read ({first}): expected {expected}; fetch the file again")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tam_plugin import files
 from tam_plugin.checkpoint.shards import Entry, Shard, open_shard
 from tam_plugin.errors import InputError
+from tam_plugin.model_folder import check_index, entries
 
 CONFIG = "config.json"
 JOURNAL = "tam_upcycle.jsonl"
+MAX_SIDE_BYTES = 256 << 20
+"""A small file beside the weights, at most; the largest tokenizers have 35 MB."""
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = "model.safetensors.index.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".gguf", ".onnx", ".index.json", ".part")
+_BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -90,17 +96,47 @@ def open_source(folder: str | Path) -> Source:
                 raise InputError(f"{name} is in both {holder[name].path.name} and {path.name} of {str(folder)!r}")
             holder[name] = shard
     weights = {shard.path.name for shard in shards}
-    others, left_out = [], []
-    for path in sorted(folder.iterdir()):
+    others: list[Path] = []
+    left_out: list[str] = []
+    for path in entries(folder):
         if path.name in weights or path.name in (CONFIG, JOURNAL) or path.name.startswith(".git"):
             continue
         if path.name.endswith(".index.json") and path.is_file():
             continue  # rewritten
-        if path.is_file() and not path.name.endswith(_WEIGHTS):
-            others.append(path)
-        else:
+        if path.name.endswith(_WEIGHTS):
             left_out.append(path.name)
+        elif reason := not_taken(path):
+            left_out.append(f"{path.name} ({reason})")
+        else:
+            others.append(path)
     return Source(folder, config, shards, holder, others, left_out)
+
+
+def not_taken(path: Path) -> str | None:
+    """Why a small file of a checkpoint folder does not go along, in words; None if it does.
+
+    A folder from others could hold links to any file of this machine, and the copy would carry that file on.
+    """
+    if path.is_dir():
+        return "a folder"
+    if not path.is_file():
+        return "a broken link" if path.is_symlink() else "not a regular file"
+    if not stays(path):
+        return "a link out of the folder; copy the file itself to take it along"
+    size = path.stat().st_size
+    return f"{size:,} bytes; small files have at most {MAX_SIDE_BYTES:,}" if size > MAX_SIDE_BYTES else None
+
+
+def stays(path: Path) -> bool:
+    """Whether a file lies in its folder, or is a link into the blobs of the same repository of a hub cache.
+
+    Such a cache holds ``models--NAME/snapshots/REVISION/FILE``, a link to ``models--NAME/blobs/HASH``.
+    """
+    place, root = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    if root in place.parents:
+        return True
+    in_cache = root.parent.name == "snapshots" and place.parent == root.parent.parent / "blobs"
+    return in_cache and _BLOB.fullmatch(place.name) is not None
 
 
 def _weight_files(folder: Path) -> list[tuple[Path, set[str]]]:
@@ -111,37 +147,33 @@ def _weight_files(folder: Path) -> list[tuple[Path, set[str]]]:
             return [(folder / single, set())]
         if not index.is_file():
             continue
-        places = read_json(index).get("weight_map")
-        if not isinstance(places, dict) or not places or not all(_is_plain(name) for name in places.values()):
-            raise InputError(f"{str(index)!r}: expected a weight_map of tensor names to file names of this folder")
-        files: dict[str, set[str]] = {}
-        for name, file in places.items():
-            files.setdefault(file, set()).add(name)
-        if absent := [file for file in sorted(files) if not (folder / file).is_file()]:
+        _check_stays(index)
+        shards = check_index(index)
+        if absent := [file for file in sorted(shards) if not (folder / file).is_file()]:
             raise InputError(
-                f"{str(folder)!r} lacks {absent[0]} ({len(absent)} of the {len(files)} files that {index.name} names "
+                f"{str(folder)!r} lacks {absent[0]} ({len(absent)} of the {len(shards)} files that {index.name} names "
                 "are missing): fetch it again"
             )
-        return [(folder / file, files[file]) for file in sorted(files)]
+        return [(folder / file, shards[file]) for file in sorted(shards)]
     raise InputError(f"{str(folder)!r} holds no weights: expected {SINGLE[0]}, {SINGLE[1]} or an index of either")
-
-
-def _is_plain(file: Any) -> bool:
-    return isinstance(file, str) and file == Path(file).name and file not in ("", ".", "..")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        InputError: it cannot be read, or is something else.
+        InputError: it cannot be read, is something else, or is a link to a file of another folder.
     """
+    _check_stays(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except FileNotFoundError:
         raise InputError(f"{str(path.parent)!r} holds no {path.name}: expected a model checkpoint folder") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{str(path)!r} must hold a JSON object, found {type(values).__name__}")
-    return values
+
+
+def _check_stays(path: Path) -> None:
+    if path.is_symlink() and path.exists() and not stays(path):
+        raise InputError(
+            f"{str(path)!r} is a link out of its folder, to {os.path.realpath(path)!r}: expected the file itself, or a "
+            "link into the blobs of a hub cache"
+        )

@@ -183,7 +183,7 @@ def _index(files: list[File]) -> dict[str, Any]:
 
 
 def _json(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _check_room(target: Path, needed: int, *, anew: bool) -> None:

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from tam_plugin.cli import common
-from tam_plugin.errors import InputError, printable
+from tam_plugin.cli.streams import say
+from tam_plugin.errors import InputError, one_line, printable
 
 if TYPE_CHECKING:
     from tam_plugin.patches.onevision import Answer, VideoAssistant
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     question = common.read_question(args)
     assistant = VideoAssistant.from_pretrained(args.model, device=args.device)
     if args.inductor is None:
-        args.inductor = assistant.config.tam_config.inductor
+        args.inductor = assistant.inductor
     policy = assistant.policy(question.query, args.options, max_new_tokens=args.max_new_tokens, policy=own_policy)
     decision, video = common.sample(args, common.decide(args, question, policy), size=NATIVE_SIZE_LIMIT)
     notice = assistant.notice if args.model is not None else _of_demonstration(video)
@@ -76,16 +77,16 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         write_case(_case(args, question.query, assistant, decision, video, answer, text, routing, notice), args.report)
     if notice:
-        print(f"tam: note: {notice}", file=sys.stderr)
+        say(f"tam: note: {notice}")
     values = {**common.report(decision, video), "answer": text, "notice": notice}
     if args.json:
         print(json.dumps(values))
         return 0
     print(common.describe(values))
     if args.contact_sheet is not None:
-        print(f"sheet       {args.contact_sheet}")
+        print(f"sheet       {one_line(args.contact_sheet)}")
     if args.report is not None:
-        print(f"report      {args.report}")
+        print(f"report      {one_line(args.report)}")
     print(f"answer      {_shown(text)}")
     return 0
 

@@ -63,7 +63,7 @@ def read_question(args: argparse.Namespace) -> Question:
     Raises:
         TamError: the query, the reader or the video cannot be used.
     """
-    from tam_plugin.inductor.text import prepare_query
+    from tam_plugin.inductor.text import clean_options, prepare_query
     from tam_plugin.video import probe_video
     from tam_plugin.video.reader import check_backend
 
@@ -71,6 +71,7 @@ def read_question(args: argparse.Namespace) -> Question:
     prepare_query(query)
     if not 0 <= args.max_damaged <= 1:
         raise InputError(f"--max-damaged {args.max_damaged}: expected a share between 0 and 1")
+    clean_options(args.options)
     check_backend(args.backend)
     return Question(query, probe_video(args.video))
 

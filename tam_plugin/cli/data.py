@@ -7,6 +7,7 @@ import json
 import sys
 
 from tam_plugin.cli import data_tagging
+from tam_plugin.errors import one_line
 
 
 def add_parser(subparsers) -> None:
@@ -61,7 +62,7 @@ def run_collect(args: argparse.Namespace) -> int:
     )
     report = collect(args.sources, args.out, options)
     for line in report.bad:
-        print(f"tam data collect: left out: {' '.join(line.split())}", file=sys.stderr)
+        print(f"tam data collect: left out: {one_line(line)}", file=sys.stderr)
     print(f"tam data collect: {report.summary()}", file=sys.stderr)
     return 0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.files import parse_json
 
 _COMMANDS = {
     "tag": "label queries with a language model behind an OpenAI-compatible endpoint",
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = parse_json(text, strict=False)
     except ValueError as error:
         raise InputError(f"--extra-body {text[:60]!r} is no JSON: {error}") from None
     if not isinstance(values, dict):

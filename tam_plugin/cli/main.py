@@ -1,14 +1,13 @@
 """Entry point of ``tam``: finds the command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 2 bad input; 130 interrupted; 1 anything else. An error is one line on stderr; ``--debug``
-shows its traceback.
+Exit codes: 0 done; 2 bad input, or a machine that refuses (a full disk, no permission); 130 interrupted; 1 a defect.
+An error is one line on stderr; ``--debug`` shows its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
 import sys
 import warnings
@@ -16,7 +15,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import tam_plugin
-from tam_plugin.errors import TamError
+from tam_plugin.cli.failures import describe
+from tam_plugin.cli.streams import safe_output, say
+from tam_plugin.errors import TamNotice, one_line
 
 COMMANDS = (
     "plan",
@@ -39,7 +40,7 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see '{self.prog} --help')\n")
+        self.exit(2, f"{self.prog}: {one_line(message)} (see '{self.prog} --help')\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    with safe_output():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = argparse.Namespace(command="", debug=False)
     try:
         args = build_parser().parse_args(argv)
@@ -68,27 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"tam {args.command}: interrupted", file=sys.stderr)
+        say(f"tam {args.command}: interrupted")
         return 130
     except Exception as error:
         if args.debug:
             raise
-        print(f"tam {args.command}: {_one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, TamError) else 1
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, TamError):
-        return text
-    return f"{type(error).__name__}: {text[:500]} (a defect or a failing machine: --debug shows where)"
+        text, code = describe(error)
+        say(f"tam {args.command}: {text}")
+        return code
 
 
 def _quiet_libraries() -> None:
-    """Keep libraries' advice out of a command's output, and let it be printed in any locale."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Keep libraries' advice out of a command's output."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -97,8 +94,8 @@ def _quiet_libraries() -> None:
 
 def _show_notice(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Notices of this package are one line on stderr; warnings of other packages are not the user's concern."""
-    if issubclass(category, tam_plugin.errors.TamNotice):
-        print(f"tam: note: {' '.join(str(message).split())}", file=sys.stderr)
+    if issubclass(category, TamNotice):
+        say(f"tam: note: {message}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from tam_plugin.cli import common
+from tam_plugin.errors import one_line
 
 SHEET_SIZE = 640
 """Pixels a side, at most: no model looks at these frames."""
@@ -33,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
         contact_sheet(video, args.contact_sheet)
     print(json.dumps(values) if args.json else common.describe(values))
     if args.contact_sheet and not args.json:
-        print(f"sheet       {args.contact_sheet}")
+        print(f"sheet       {one_line(args.contact_sheet)}")
     return 0

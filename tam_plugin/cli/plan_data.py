@@ -57,6 +57,8 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, report."""
     from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget.stored import stored_policy
+    from tam_plugin.inductor.stored import stored_inductor
     from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
     from tam_plugin.training.layout import Layout
     from tam_plugin.training.plans import Request, make_plans
@@ -74,14 +76,15 @@ def run(args: argparse.Namespace) -> int:
         )
     if layout["newline_position"] is None:
         raise ConfigError("give --newline-position as the training script has it (grid, frame, …), or --model")
-    policy = BudgetPolicy.from_config(model.get("policy")) if args.policy is None else None
+    policy = stored_policy(model.get("policy")) if args.policy is None else None
+    stored = model.get("inductor") if args.inductor is None else None
     content = make_plans(
         Request(
             data=args.data,
             out=args.out,
             policy=policy or BudgetPolicy.from_yaml(args.policy),
             layout=Layout(**layout, max_tokens=min(limits)),
-            inductor=args.inductor or model.get("inductor"),
+            inductor=args.inductor or stored_inductor(stored, args.model),
             video_folder=args.video_folder,
             image_fps=FRAME_FOLDER_FPS,
             workers=args.workers,
@@ -94,29 +97,29 @@ def run(args: argparse.Namespace) -> int:
 
 def _of_model(path: str) -> dict[str, Any]:
     """Policy, Inductor and token layout that a model's configuration tells."""
-    from types import SimpleNamespace
-
+    from tam_plugin.bounds import MAX_TOKENS, check_sizes, is_whole, reading_config
     from tam_plugin.config import TamConfig
-    from tam_plugin.inductor.data.records import check_file
-    from tam_plugin.patches.llava_next.model_config import newline_position
+    from tam_plugin.files import read_json
+    from tam_plugin.patches.llava_next.model_config import newline_of
 
     file = os.path.join(path, "config.json") if os.path.isdir(path) else path
-    check_file(file)
     try:
-        with open(file, encoding="utf-8") as opened:
-            values = json.load(opened)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--model {file!r} cannot be read as JSON: {str(error)[:160]}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"--model {file!r} must hold a JSON object, found {type(values).__name__}")
-    found: dict[str, Any] = {"max_tokens": values.get("tokenizer_model_max_length")}
+        values = read_json(file, what="--model", error=ConfigError)
+    except FileNotFoundError as error:
+        raise ConfigError(f"--model: there is no file {file!r}") from error
+    check_sizes(values, file)
+    longest = values.get("tokenizer_model_max_length")
+    if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
+        raise ConfigError(f"--model {file!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
+    found: dict[str, Any] = {"max_tokens": longest}
     if values.get("mm_newline_position") or values.get("mm_patch_merge_type"):
-        found["newline_position"] = newline_position(SimpleNamespace(**values))
+        found["newline_position"] = newline_of(values, f"--model {file!r}")
     tam = values.get("tam")
     if tam is None:
         return found
     config = TamConfig.from_dict(tam)
     encoder = config.vision_encoder or {}
     if "image_size" in encoder and "patch_size" in encoder:
-        found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
+        with reading_config(file):
+            found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
     return found | {"policy": config.policy, "inductor": config.inductor, "pool_mode": config.projector.pool_mode}

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def find_layout(source: Source) -> Layout:
         ConfigError: it is of another kind, or its tower is no SigLIP.
     """
     where, kind = str(source.folder), source.config.get("model_type")
+    check_sizes(source.config, f"{where}/config.json")
     if kind in ("llava_onevision", "tam_llava_onevision"):
         from tam_plugin.patches.onevision.checkpoint_layout import layout_of as of_onevision
 
@@ -112,6 +114,7 @@ def _convert(args: argparse.Namespace, source: Source, layout: Layout) -> str:
     from tam_plugin.checkpoint import densify, upcycle
     from tam_plugin.checkpoint.plan_dense import DenseChoice
     from tam_plugin.checkpoint.target import Options
+    from tam_plugin.inductor.stored import STORED_NAME, inductor_files, inductor_folder, store_inductor
 
     options = Options(transfer=args.transfer, overwrite=args.overwrite, progress=True)
     if args.dense is not None:
@@ -119,9 +122,15 @@ def _convert(args: argparse.Namespace, source: Source, layout: Layout) -> str:
         summary = densify(source, args.target, layout, choice, vision_tower=args.vision_tower, options=options)
     else:
         tam, pool_mode_given = asked_config(args)
+        inductor = tam.inductor
+        if inductor is not None:
+            inductor_files(inductor_folder(inductor), inductor)  # refused before anything is written
+            tam = tam.replace(inductor=STORED_NAME)
         summary = upcycle(
             source, args.target, layout, tam, seed=args.seed, pool_mode_given=pool_mode_given, options=options
         )
+        if inductor is not None:
+            store_inductor(inductor, args.target)
     values = dataclasses.asdict(summary)
     return json.dumps(values) if args.json else describe_summary(values)
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tam_plugin.errors import ConfigError, InputError, require
+from tam_plugin.bounds import check_sizes
+from tam_plugin.config import short
+from tam_plugin.errors import ConfigError, InputError, TamError, require
+from tam_plugin.headers import check_fits
 from tam_plugin.inductor import storage
+from tam_plugin.model_folder import check_folder, weight_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +54,10 @@ class CompactClassifier:
 
         self.config, self.where = config, where
         sizes = EncoderConfig.from_dict(config, where=where)
+        labels = config.get("id2label")
+        if not isinstance(labels, dict) or len(labels) != sizes.num_labels:
+            raise ConfigError(f"{where}: num_labels = {sizes.num_labels}, but id2label = {short(labels)}")
+        check_folder(folder)
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / storage.TOKENIZER_FILE))
         except Exception as error:  # the tokenizers package raises plain Exception
@@ -57,9 +65,9 @@ class CompactClassifier:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.max_tokens = int(sizes.max_position_embeddings)
-        state = storage.load_weights(folder / storage.WEIGHTS_FILE)
         with torch.device("meta"):
             self._model = SentenceClassifier(sizes)
+        state = storage.load_weights(folder / storage.WEIGHTS_FILE)
         try:
             self._model.load_state_dict(state, assign=True)
         except RuntimeError as error:
@@ -67,7 +75,8 @@ class CompactClassifier:
         self._model.eval().requires_grad_(False)
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        return _checked_ids(ids, self._model.config.vocab_size, where=self.where)
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
@@ -89,20 +98,19 @@ class HuggingFaceClassifier:
         transformers = require("transformers", needed_for="loading a Hugging Face Inductor checkpoint")
         self.where = name_or_path
         options = {"local_files_only": local, "trust_remote_code": False}
-        try:
-            config = transformers.AutoConfig.from_pretrained(name_or_path, **options)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"no Inductor checkpoint at {name_or_path!r}: {_summary(error)}") from error
+        config = read_hf_config(name_or_path, local=local)
         self.config = config.to_dict() | {"id2label": dict(config.id2label)}
         from tam_plugin.inductor.labels import map_labels
 
         map_labels(self.config["id2label"], where=self.where)  # refuses before weights are read
+        if local:
+            _check_size(config, name_or_path)
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path, **options)
             model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
                 name_or_path, config=config, use_safetensors=True, output_loading_info=True, **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # transformers, tokenizers and safetensors each raise their own
             raise InputError(f"the Inductor checkpoint {name_or_path!r} cannot be loaded: {_summary(error)}") from error
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))[:160]
@@ -113,7 +121,8 @@ class HuggingFaceClassifier:
         self._model = model.float().eval().requires_grad_(False)
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        return self._tokenizer(texts, padding=False, truncation=False)["input_ids"]
+        ids = self._tokenizer(texts, padding=False, truncation=False)["input_ids"]
+        return _checked_ids(ids, self._model.get_input_embeddings().num_embeddings, where=self.where)
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
@@ -121,6 +130,57 @@ class HuggingFaceClassifier:
         ids_BN, mask_BN = pad_ids(ids, pad_id=self._pad_id)
         with torch.inference_mode():
             return self._model(input_ids=ids_BN, attention_mask=mask_BN.long()).logits.float()
+
+
+def read_hf_config(name_or_path: str, *, local: bool) -> Any:
+    """The configuration of a Hugging Face checkpoint, its sizes looked at first.
+
+    Args:
+        name_or_path: a folder, or a name on the hub.
+        local: whether it is a folder, which is read without network.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+        ConfigError: its sizes are none that a model has, or its folder names files outside of it.
+    """
+    transformers = require("transformers", needed_for="loading a Hugging Face Inductor checkpoint")
+    try:
+        if local:
+            check_folder(name_or_path)
+            check_sizes(storage.read_config(Path(name_or_path)), f"{name_or_path}/{storage.CONFIG_FILE}")
+        else:
+            found = transformers.utils.cached_file(name_or_path, storage.CONFIG_FILE)
+            check_sizes(storage.read_config(Path(str(found)).parent), name_or_path)
+        return transformers.AutoConfig.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
+    except TamError:
+        raise
+    except Exception as error:  # transformers and the hub each raise their own
+        raise InputError(f"no Inductor checkpoint at {name_or_path!r}: {_summary(error)}") from error
+
+
+def _check_size(config: Any, folder: str) -> None:
+    """Refuse a configuration that makes a larger model than the weights are, before memory is taken for it."""
+    import torch
+    import transformers
+
+    held = weight_shapes(folder)
+    try:
+        with torch.device("meta"):
+            model = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except Exception as error:  # whatever a class makes of strange sizes
+        raise InputError(f"no model can be built from {folder}/config.json: {_summary(error)}") from error
+    check_fits(model, held, folder)
+
+
+def _checked_ids(ids: list[list[int]], vocabulary: int, *, where: str) -> list[list[int]]:
+    for row in ids:
+        if not row or max(row) >= vocabulary:
+            found = f"token {max(row)}" if row else "no token"
+            raise ConfigError(
+                f"{where}: its tokenizer makes {found} of a text, the model knows 0 to {vocabulary - 1}: they do not "
+                "belong together"
+            )
+    return ids
 
 
 def pad_ids(ids: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tam_plugin.bounds import is_whole
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import read_lines
 from tam_plugin.inductor.grammar import CORPUS_FOLDER, Corpus
 from tam_plugin.taxonomy import NUM_TASK_TYPES
 
@@ -41,11 +43,8 @@ def read_queries(path: str | Path) -> list[LabelledQuery]:
     Raises:
         InputError: the file is missing or empty, or a line is malformed; the message names the line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the query file {str(path)!r} cannot be read: {error}") from error
-    rows = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(read_lines(path), 1)
+    rows = [_parse(line, f"{path}, line {number}") for number, line in lines if line.strip()]
     if not rows:
         raise InputError(f"the query file {str(path)!r} is empty; expected one JSON object a line")
     return rows
@@ -57,10 +56,9 @@ def _parse(line: str, where: str) -> LabelledQuery:
         question = row["question"]
         label, label2 = row["label"], row.get("label2")
         options = row.get("options")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{where}: expected a JSON object with question and label ({error})") from error
-    valid = range(1, NUM_TASK_TYPES + 1)
-    if label not in valid or (label2 is not None and label2 not in valid):
+    if not is_whole(label, 1, NUM_TASK_TYPES) or (label2 is not None and not is_whole(label2, 1, NUM_TASK_TYPES)):
         raise InputError(f"{where}: labels are 1-{NUM_TASK_TYPES}, got label {label!r} and label2 {label2!r}")
     if not isinstance(question, str) or not question.strip():
         raise InputError(f"{where}: question must be text, got {question!r}")

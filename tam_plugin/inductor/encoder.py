@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tam_plugin.bounds import SIZES, is_whole
+from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
 
 
@@ -37,13 +39,18 @@ class EncoderConfig:
         """Read the sizes out of a larger mapping.
 
         Raises:
-            ConfigError: a size is missing, not a positive number, or the heads do not divide the hidden size.
+            ConfigError: a size is missing or out of bounds, or the heads do not divide the hidden size.
         """
         sizes: dict[str, Any] = {}
         for name in cls.__dataclass_fields__:
             value = values.get(name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                raise ConfigError(f"{where}: {name} must be a positive number, got {value!r}")
+            if name == "layer_norm_eps":
+                ok = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
+                expected = "a positive number under 1"
+            else:
+                ok, expected = is_whole(value, 1, SIZES[name][1]), f"a whole number from 1 to {SIZES[name][1]:,}"
+            if not ok:
+                raise ConfigError(f"{where}: {name} must be {expected}, got {short(value)}")
             sizes[name] = value
         config = cls(**sizes)
         if config.hidden_size % config.num_attention_heads:

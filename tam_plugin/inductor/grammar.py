@@ -26,9 +26,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tam_plugin.errors import ConfigError
+from tam_plugin.files import read_yaml
 
 CORPUS_FOLDER = Path(__file__).with_name("corpus")
 _LEXICON_FILE = "lexicon.yaml"
@@ -203,12 +202,7 @@ def _tidy(text: str) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"the corpus file {path.name} cannot be read: {' '.join(str(error).split())[:160]}"
-        ) from error
+    content = read_yaml(path, what="corpus")
     if not isinstance(content, dict):
         raise ConfigError(f"the corpus file {path.name} must hold a mapping, found {type(content).__name__}")
     return content

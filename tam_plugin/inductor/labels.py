@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.bounds import MAX_LABELS
+from tam_plugin.config import short
+from tam_plugin.errors import ConfigError, InputError, check_unicode
 from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskExtension, TaskType
 
 _PLACEHOLDER = re.compile(r"label_\d+", re.IGNORECASE)
@@ -41,7 +43,7 @@ def map_labels(id2label: Mapping[int | str, str], *, where: str) -> LabelMap:
     Raises:
         ConfigError: fewer than eight labels, two outputs of one task type, or labels that name only some of the types.
     """
-    names = [str(id2label[key]) for key in sorted(id2label, key=int)]
+    names = _names(id2label, where)
     if len(names) < NUM_TASK_TYPES:
         raise ConfigError(
             f"{where}: an Inductor needs at least {NUM_TASK_TYPES} labels, found {len(names)}: {', '.join(names)[:200]}"
@@ -64,6 +66,21 @@ def map_labels(id2label: Mapping[int | str, str], *, where: str) -> LabelMap:
         raise ConfigError(f"{where}: no label for {missing}; found {', '.join(names)[:200]}")
     rest = tuple(range(NUM_TASK_TYPES, len(names)))
     return LabelMap(tuple(range(NUM_TASK_TYPES)), tuple(names[NUM_TASK_TYPES:]), rest)
+
+
+def _names(id2label: Any, where: str) -> list[str]:
+    """Label texts in the order of their outputs."""
+    if not isinstance(id2label, Mapping) or len(id2label) > MAX_LABELS:
+        raise ConfigError(f"{where}: id2label = {short(id2label)}: expected a mapping of at most {MAX_LABELS} labels")
+    places: dict[int, str] = {}
+    for key, name in id2label.items():
+        if not str(key).isdecimal() or int(key) in places or not isinstance(name, str):
+            raise ConfigError(f"{where}: id2label holds {short(key)}: {short(name)}; expected an output and its label")
+        check_unicode(name, what=f"{where}: the label")
+        places[int(key)] = name
+    if sorted(places) != list(range(len(places))):
+        raise ConfigError(f"{where}: id2label has outputs {short(sorted(places))}; expected 0, 1, 2, ... without a gap")
+    return [places[column] for column in range(len(places))]
 
 
 EXTENSIONS_FIELD = "tam_extensions"

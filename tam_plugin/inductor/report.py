@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import read_lines
 from tam_plugin.inductor.dataset import LabelledQuery, read_queries
 from tam_plugin.inductor.evaluation import duration_robustness, evaluate, paraphrase_drop
 from tam_plugin.inductor.model import Inductor
@@ -117,7 +118,7 @@ def _paraphrase_pairs(files: Sequence[str], paraphrases: Sequence[str]) -> dict[
 
 def _raw(path: str) -> list[tuple[dict[str, Any], LabelledQuery]]:
     labelled = read_queries(path)
-    lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in read_lines(path) if line.strip()]
     return list(zip(map(json.loads, lines), labelled, strict=True))
 
 

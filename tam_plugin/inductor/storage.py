@@ -7,11 +7,13 @@ the input text (:mod:`tam_plugin.inductor.text`) the classifier was trained with
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tam_plugin.bounds import check_sizes
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_json
+from tam_plugin.headers import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +30,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         InputError: no such folder or file, or it is not a JSON object.
+        ConfigError: a size in it is none that a model has.
     """
     path = folder / CONFIG_FILE
     if not folder.is_dir():
@@ -35,15 +38,12 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"no Inductor at {str(folder)!r}: expected a folder with {CONFIG_FILE} and safetensors weights"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         raise InputError(
             f"{str(folder)!r} holds no {CONFIG_FILE}; expected a sequence-classification checkpoint"
         ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as JSON: {_first_line(error)}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{str(path)!r} must hold a JSON object, found {type(values).__name__}")
+    check_sizes(values, str(path))
     return values
 
 
@@ -81,17 +81,24 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        read_header(path)
         stored = load_file(str(path))
-    except (OSError, SafetensorError) as error:
+    except (InputError, OSError, SafetensorError) as error:
         raise InputError(f"the Inductor's weights {str(path)!r} cannot be read: {_first_line(error)}") from error
     state = {}
     for name, tensor in stored.items():
         if name.endswith(_SCALE):
             continue
         if tensor.dtype == torch.int8:
-            if name + _SCALE not in stored:
+            scale = stored.get(name + _SCALE)
+            if scale is None:
                 raise ConfigError(f"{str(path)!r}: the int8 weight {name!r} has no {name + _SCALE!r}")
-            state[name] = tensor.to(torch.float32).mul_(stored[name + _SCALE][:, None])
+            if tensor.ndim != 2 or scale.shape != tensor.shape[:1]:
+                raise ConfigError(
+                    f"{str(path)!r}: {name!r} has shape {list(tensor.shape)}, its scales {list(scale.shape)}; "
+                    "expected a matrix and one scale per row"
+                )
+            state[name] = tensor.to(torch.float32).mul_(scale[:, None])
         else:
             state[name] = tensor.to(torch.float32)
     return state

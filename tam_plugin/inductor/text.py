@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tam_plugin.errors import InputError, TamNotice
+from tam_plugin.errors import InputError, TamNotice, check_unicode
 from tam_plugin.taxonomy import check_duration_s, length_class
 
 MAX_QUERY_CHARS = 2000
@@ -84,10 +84,11 @@ def prepare_query(query: str) -> PreparedQuery:
     """Strip a query down to its question, within :data:`MAX_QUERY_CHARS`.
 
     Raises:
-        InputError: not a string, or nothing but blanks and placeholders.
+        InputError: not a string, no valid Unicode, or nothing but blanks and placeholders.
     """
     if not isinstance(query, str):
         raise InputError(f"a query must be text, got {type(query).__name__}")
+    check_unicode(query, what="the query")
     raw = query.strip()
     notice = None
     if len(raw) > MAX_QUERY_CHARS:
@@ -142,7 +143,7 @@ def clean_options(options: Sequence[str] | None) -> tuple[str, ...]:
     """Options on one line each, without their letters, at most :data:`MAX_OPTIONS` of :data:`MAX_OPTION_CHARS`.
 
     Raises:
-        InputError: ``options`` is one string, or holds something that is not text.
+        InputError: ``options`` is one string, or holds something that is not text or no valid Unicode.
     """
     if options is None:
         return ()
@@ -152,6 +153,7 @@ def clean_options(options: Sequence[str] | None) -> tuple[str, ...]:
     for option in options[:MAX_OPTIONS]:
         if not isinstance(option, str):
             raise InputError(f"options must be a list of texts, got an option {option!r}")
+        check_unicode(option, what="the option")
         line = option[: 4 * MAX_OPTION_CHARS]
         match = _OPTION_LINE.match(line)
         line = _one_line(match.group(2) if match else line)[:MAX_OPTION_CHARS].rstrip(" .")

@@ -12,6 +12,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tam_plugin.errors import printable
 from tam_plugin.video.sheet import clock
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ _WHITE_FROM = 0.58
 
 def text(value: object) -> str:
     """``value`` as HTML text or attribute: markup in it is inert, control characters and lone surrogates are shown."""
-    plain = str(value).encode("utf-8", "replace").decode("utf-8")
-    return html.escape("".join(c if c.isprintable() or c in "\n\t" or ord(c) >= 0xA0 else "\ufffd" for c in plain))
+    return html.escape(printable(value, mark="\ufffd"))
 
 
 def bars(values: dict[str, float], chosen: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tam_plugin.budget import BudgetPolicy
-from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.errors import InputError
 from tam_plugin.inductor.text import MAX_QUERY_CHARS, QueryTruncatedWarning, prepare_query
 from tam_plugin.taxonomy import LONG_VIDEO_MIN_S, SHORT_VIDEO_MAX_S, TaskDistribution, length_class
 from tam_plugin.training.journal import Chunk
@@ -48,7 +48,6 @@ class Planner:
     """
 
     def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int, workers: Workers) -> None:
-        check_range(policy)
         self._inductor, self._policy = inductor, policy
         self._batch_size, self._workers = batch_size, workers
         # An Inductor that reads no durations answers all classes of length alike: asked once.
@@ -145,18 +144,6 @@ class Planner:
 
     def _place(self, answer: TaskDistribution) -> int:
         return 0 if answer.extension is None else 1 + self._labels.index(answer.extension.label)
-
-
-def check_range(policy: BudgetPolicy) -> None:
-    """Refuse a policy whose budgets a plan has no room for.
-
-    Raises:
-        ConfigError: with the field.
-    """
-    strides = {s for group in policy.groups.values() for s in group.strides}
-    for name, value, most in (("max_frames", policy.max_frames, 65535), ("strides", max(strides), 255)):
-        if value > most:
-            raise ConfigError(f"budget policy, {name}: {value} is more than plans hold, {most}")
 
 
 def merged(chunks: Sequence[Chunk]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tam_plugin.errors import InputError, require
+from tam_plugin.files import read_json
 
 STATE = "trainer_state.json"
 STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
@@ -29,8 +29,8 @@ def read_curve(run: str | Path) -> tuple[list[int], list[float]]:
     if file is None:
         raise InputError(f"{str(run)!r} holds no {STATE}: expected the output folder of a training run")
     try:
-        history = json.loads(file.read_text(encoding="utf-8"))["log_history"]
-    except (OSError, ValueError, KeyError) as error:
+        history = read_json(file, strict=False)["log_history"]
+    except (OSError, KeyError) as error:
         raise InputError(f"{str(file)!r} cannot be read: {error}") from error
     points = [(row["step"], row.get("L_ori", row.get("loss"))) for row in history if "L_ori" in row or "loss" in row]
     if not points:

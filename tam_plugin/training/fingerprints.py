@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.files import opened
 
 _BLOCK = 1 << 20
-_TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens")
 
 
 def file_sha256(path: str | Path) -> str:
@@ -22,11 +22,11 @@ def file_sha256(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
@@ -54,30 +54,8 @@ def inductor_fingerprint(name_or_path: str | None) -> dict[str, str]:
     Raises:
         InputError: no such Inductor.
     """
-    folder = _folder(name_or_path)
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and _counts(p.name)) if folder.is_dir() else []
-    if "config.json" not in names:
-        raise InputError(f"no Inductor at {name_or_path!r}: expected a folder with config.json and safetensors weights")
-    sums = {name: file_sha256(folder / name) for name in names}
+    from tam_plugin.inductor.stored import inductor_files, inductor_folder
+
+    folder = inductor_folder(name_or_path)
+    sums = {name: file_sha256(folder / name) for name in inductor_files(folder, name_or_path)}
     return {"name": name_or_path or "embedded", "sha256": values_sha256(sums)}
-
-
-def _folder(name_or_path: str | None) -> Path:
-    if name_or_path is None:
-        import tam_plugin.inductor
-
-        return Path(tam_plugin.inductor.__file__).with_name("default")
-    folder = Path(name_or_path).expanduser()
-    if folder.exists() or name_or_path.count("/") > 1 or name_or_path.startswith((".", "/", "~")):
-        return folder
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(name_or_path, "config.json")
-    except OSError as error:
-        raise InputError(f"no Inductor at {name_or_path!r}: {' '.join(str(error).split())[:200]}") from error
-    return Path(str(found)).parent
-
-
-def _counts(name: str) -> bool:
-    return name == "config.json" or name.endswith((".safetensors", ".model")) or name.startswith(_TOKENIZER)

@@ -17,7 +17,7 @@ from tam_plugin.budget import BudgetPolicy
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.data.records import replaced_file
 from tam_plugin.training import journal, report
-from tam_plugin.training.chunks import CollisionError, Planner, check_range, merged
+from tam_plugin.training.chunks import CollisionError, Planner, merged
 from tam_plugin.training.fingerprints import data_file, inductor_fingerprint, values_sha256
 from tam_plugin.training.layout import Layout, policy_values, token_layout
 from tam_plugin.training.probing import Prober
@@ -73,7 +73,6 @@ def make_plans(request: Request) -> dict[str, Any]:
     """
     _check(request)
     policy = request.layout.policy(request.policy)
-    check_range(policy)
     files = data_files(request.data)
     journal.check_folder(request.out)
     source = _source(request, policy, files)

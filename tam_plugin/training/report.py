@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tam_plugin.budget import BudgetPolicy
+from tam_plugin.errors import one_line
 from tam_plugin.taxonomy import TaskType
 from tam_plugin.training.chunks import BASELINE_FRAMES, BASELINE_STRIDE
 from tam_plugin.training.journal import Chunk
@@ -85,7 +86,7 @@ def as_markdown(counts: Mapping[str, Any]) -> str:
     unreadable = counts["unreadable"]
     if unreadable:
         lines += ["", f"{len(unreadable)} videos cannot be read:", ""]
-        lines += [f"- {_one_line(video)}: {_one_line(reason)}" for video, reason in unreadable[:LISTED]]
+        lines += [f"- {one_line(video)}: {one_line(reason)}" for video, reason in unreadable[:LISTED]]
         if len(unreadable) > LISTED:
             lines.append(f"- and {len(unreadable) - LISTED} more: plans.json has all")
     return "\n".join(lines) + "\n"
@@ -103,7 +104,3 @@ def _table(histogram: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str
             counts = np.bincount(places, weights=list(frames.values()), minlength=len(_FRAMES) + 1).astype(int).tolist()
             lines.append([task, stride, *map(str, counts), str(sum(counts))])
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, check_unicode
 from tam_plugin.inductor.data.formats import Malformed, read_rows
-from tam_plugin.inductor.data.records import check_file, check_unicode, is_number
+from tam_plugin.inductor.data.records import check_file, is_number
 from tam_plugin.inductor.data.sources import expand
 from tam_plugin.taxonomy import check_duration_s
 from tam_plugin.training.keys import SampleKey, first_question, is_video_row, sample_key, video_of

@@ -11,7 +11,6 @@ both. ``plans.json`` says what the plans were made from and what they come to.
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tam_plugin.errors import InputError
+from tam_plugin.files import read_json
+from tam_plugin.headers import read_header as read_table_header
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, length_class
 
 if TYPE_CHECKING:
@@ -170,14 +171,12 @@ def read_header(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / HEADER_FILE
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        header = read_json(path, what="the plans", strict=False)
+    except FileNotFoundError:
         raise InputError(
             f"no plans in {str(folder)!r}: expected a folder that 'tam plan-data --out' has finished"
         ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as plans: {str(error)[:160]}") from error
-    version = header.get("format") if isinstance(header, dict) else None
+    version = header.get("format")
     if version != FORMAT:
         raise InputError(f"{str(path)!r}: format {version!r}, expected {FORMAT}; make the plans anew")
     return header
@@ -195,12 +194,10 @@ def _mapped(path: Path, size: int | None) -> dict[str, NDArray[Any]]:
     try:
         if path.stat().st_size != size:
             raise InputError(f"{str(path)!r} has {path.stat().st_size} bytes, its header says {size}; make it anew")
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            entries = json.loads(file.read(length))
-        content = np.memmap(path, np.uint8, "r", offset=8 + length)
+        header = read_table_header(path)
+        content = np.memmap(path, np.uint8, "r", offset=header.data_start)
         columns = {}
-        for name, entry in entries.items():
+        for name, entry in header.entries.items():
             start, end = entry["data_offsets"]
             columns[name] = content[start:end].view(np.ndarray).view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from tam_plugin.files import read_json
 from tam_plugin.vision import MoeMlp, ResolutionProjectors
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -102,8 +103,5 @@ def zero_stage(deepspeed_config: Any) -> int | None:
     if isinstance(deepspeed_config, dict):
         values = deepspeed_config
     else:
-        import json
-        from pathlib import Path
-
-        values = json.loads(Path(deepspeed_config).read_text(encoding="utf-8"))
+        values = read_json(deepspeed_config, what="--deepspeed", strict=False)
     return int(values.get("zero_optimization", {}).get("stage", 0))

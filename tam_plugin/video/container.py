@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, one_line
 
 DEMUXERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg", "gif", "apng", "nut"),
@@ -59,11 +59,6 @@ def checked_path(path: str | os.PathLike[str]) -> str:
     except (OSError, UnicodeError) as error:
         raise InputError(f"video path {name!r}: cannot be looked at ({error}); expected a video file") from error
     return name
-
-
-def one_line(text: object) -> str:
-    """``text`` without line breaks, for messages."""
-    return " ".join(str(text).split("\n")).strip()
 
 
 @contextmanager

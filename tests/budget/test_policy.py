@@ -176,7 +176,7 @@ def changed(**paths):
         ({"mode": "medium"}, "budget policy.mode = 'medium': expected one of hard, soft"),
         ({"version": 2}, "version = 2: expected 1"),
         ({"colour": 1}, "unknown field 'colour'"),
-        ({"max_frames": 0}, "max_frames = 0: expected a whole number >= 1"),
+        ({"max_frames": 0}, "max_frames = 0: expected a whole number from 1 to 65535"),
         ({"context__newline_position": "row"}, "context.newline_position = 'row'"),
         ({"context__max_context_tokens": KeyError}, "context.max_context_tokens is missing"),
         ({"context__max_context_tokens": 3_100}, "not one frame fits the 28 visual tokens"),

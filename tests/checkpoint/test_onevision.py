@@ -143,14 +143,3 @@ def digests_of_files(folder):
     import hashlib
 
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if p.is_file()}
-
-
-def test_a_hub_snapshot_of_symbolic_links(write_dense, tmp_path):
-    source = write_dense(shards=60)
-    snapshot = tmp_path / "snapshot"
-    snapshot.mkdir()
-    for path in source.iterdir():
-        (snapshot / path.name).symlink_to(path)
-    assert upcycle(snapshot, tmp_path / "tam") == 0
-    assert not any(path.is_symlink() for path in (tmp_path / "tam").iterdir())
-    assert load(str(tmp_path / "tam"), device="cpu").model.config.tam_config == TamConfig()

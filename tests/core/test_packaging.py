@@ -61,7 +61,7 @@ def test_nothing_is_pickled_and_no_remote_code_is_trusted():
             text = path.read_text(encoding="utf-8")
             assert "import pickle" not in text and "trust_remote_code=True" not in text, path
             assert "torch.load(" not in text or "weights_only=True" in text, path
-            assert "yaml.load(" not in text, path
+            assert "import yaml" not in text or path.name == "files.py", path  # the one loader
 
 
 @pytest.mark.parametrize("folder", sorted(PLACES.values()))

@@ -97,7 +97,7 @@ ONE = {"name": "One", "tasks": ["a"]}
         ({"benchmarks": [{"name": "One"}]}, [], "benchmark 1: field 'tasks' is missing"),
         ({"benchmarks": [{**ONE, "tasks": "a"}]}, [], "tasks = 'a': expected a list of task names"),
         ({"benchmarks": [{**ONE, "judged": ["b"]}]}, [], "judged ones among the tasks"),
-        ({"benchmarks": [ONE, {**ONE, "name": "one"}]}, [], "name 'One': expected names that differ"),
+        ({"benchmarks": [ONE, {"name": "one", "tasks": ["b"]}]}, [], "name 'One': expected names that differ"),
         ({"benchmarks": [ONE], "include_path": "none"}, [], "include_path = 'none': there is no such folder"),
         ({"benchmarks": [ONE]}, ["--batch-size", "0"], "--batch-size 0: expected at least 1"),
         ({"benchmarks": [ONE]}, ["--model-args", "pretrained=x,log=y"], "--model-args: log: expected none"),

@@ -157,7 +157,7 @@ def test_a_broken_configuration_names_the_field(tmp_path: Path, field: str, valu
     config = json.loads((folder / "config.json").read_text())
     config[field] = value
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="head.weight" if field == "num_labels" else field):
+    with pytest.raises(ConfigError, match=field):
         Inductor.from_pretrained(folder)
 
 

@@ -121,7 +121,7 @@ COLLECT = [
     (("quote.csv",), "'quote.csv', line 2: not a table with ','"),
     (("text.parquet",), "'text.parquet' cannot be read as parquet"),
     (("no_list.yaml",), "'no_list.yaml' must hold a list 'datasets'"),
-    (("broken.yaml",), "'broken.yaml' cannot be read as YAML"),
+    (("broken.yaml",), "'broken.yaml' is not valid YAML: line"),
     (("strategy.yaml",), "strategy.yaml, entry 1: sampling_strategy 'middle:3': expected all, first:N"),
     (("zero.yaml",), "zero.yaml, entry 1: sampling_strategy 'end:0'"),
     (("entry.yaml",), "entry.yaml, entry 2: expected a json_path"),

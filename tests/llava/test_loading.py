@@ -166,7 +166,6 @@ def no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"moe": {"enabled": False}}, r"config.json names 0 experts .* the weights hold 4"),
         ({"moe": {"top_k": 9}}, r"MoeConfig.top_k = 9: expected a whole number from 1 to 4"),
         ({"moe": {"experts": 9}}, r"unknown field 'experts'"),
-        ({"inductor": "/nowhere/inductor"}, r"no Inductor at '/nowhere/inductor'"),
         ({"vision_encoder": {"num_hidden_layers": 4}}, r"holds no model\.vision_tower\..*layers\.2\..*incomplete"),
         ({"vision_encoder": {"intermediate_size": 32}}, r"has shape .* config.json makes it"),
         ({"projector": {"strides": [1, 2, 3, 4, 6]}}, r"holds no model\.mm_projector\.stride_6\.0\.weight"),
@@ -177,6 +176,40 @@ def test_a_configuration_that_does_not_fit(whole: Path, tmp_path: Path, monkeypa
     with pytest.raises(ConfigError, match=message) as raised:
         load(changed(whole, tmp_path / "copy", **change))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/inductor", "../elsewhere", "stranger/model", ""])
+@pytest.mark.parametrize("field", ["inductor", "policy"])
+def test_what_a_checkpoint_names_elsewhere_is_not_read(whole: Path, tmp_path: Path, field: str, name: str):
+    from tam_plugin.patches.llava_next.arguments import TamArguments, tam_config_from_args
+
+    (tmp_path / "elsewhere").mkdir()
+    folder = changed(whole, tmp_path / "copy", **{field: name})
+    stored = json.loads((folder / "config.json").read_text())["tam"]
+    with pytest.raises(ConfigError, match=f"tam.{field}") as raised:
+        tam_config_from_args(TamArguments(), stored, folder=str(folder))
+    assert "\n" not in str(raised.value)
+    given = TamArguments(**{f"tam_{field}": str(tmp_path / "own")})
+    assert getattr(tam_config_from_args(given, stored, folder=str(folder)), field) == str(tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000: expected a whole number from 1 to 512"),
+        ({"num_hidden_layers": 500}, r"names num_hidden_layers = 500, the weights hold 2"),
+        ({"vocab_size": 8_000_000}, r"names vocab_size = 8000000, the weights hold"),
+        ({"intermediate_size": 10**6}, r"names intermediate_size = 1000000, the weights hold"),
+        ({"hidden_size": "wide"}, r"hidden_size = wide"),
+    ],
+)
+def test_a_language_model_larger_than_its_weights(whole: Path, tmp_path: Path, monkeypatch, change: dict, message: str):
+    no_weights_are_read(monkeypatch)
+    folder = changed(whole, tmp_path / "copy")
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ConfigError, match=message):
+        load(folder)
 
 
 def test_missing_gates(whole: Path, tmp_path: Path, monkeypatch):

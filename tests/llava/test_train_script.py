@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,10 @@ import pytest
 import torch
 
 import tam_plugin.budget
+from tam_plugin import Inductor
+from tam_plugin.budget.stored import stored_policy
+from tam_plugin.inductor.model import DEFAULT_FOLDER
+from tam_plugin.inductor.stored import stored_inductor
 from tests.llava import tiny
 from tests.llava.test_loading import load
 
@@ -27,6 +32,8 @@ def command(
     policy = out.parent / "policy.yaml"
     default = Path(tam_plugin.budget.__file__).with_name("default_policy.yaml").read_text()
     policy.write_text(default.replace("max_frames: 120", "max_frames: 2"))
+    inductor = out.parent / "my_inductor"
+    shutil.copytree(DEFAULT_FOLDER, inductor, dirs_exist_ok=True)
     arguments = tiny.train_args(
         dense,
         data,
@@ -34,6 +41,7 @@ def command(
         steps,
         vision_tower="tam",
         tam_policy=policy,
+        tam_inductor=inductor,
         save_steps=KILLED_AFTER,
         dataloader_num_workers=2,
         image_aspect_ratio="pad",
@@ -81,6 +89,14 @@ def test_twenty_steps_killed_resumed_loaded_and_asked(
     # The second process went on where the first was killed: it logged the later steps alone.
     logged = len(re.findall(r"'L_ori'", resumed.stdout))
     assert logged == STEPS - KILLED_AFTER, resumed.stdout[-2000:]
+
+    # Policy and Inductor are parts of what was saved: nothing else on this machine is needed to ask it.
+    shutil.rmtree(out.parent / "my_inductor")
+    for folder in (out, out / f"checkpoint-{STEPS}"):
+        tam = json.loads((folder / "config.json").read_text())["tam"]
+        assert stored_inductor(tam["inductor"], folder) == str(folder / "inductor")
+        assert Inductor.from_pretrained(folder / "inductor").classify("What color is it?").task.index == 1
+        assert stored_policy(tam["policy"]).max_frames == 2
 
     tokenizer, model, _, _ = load(out)
     model = model.float().eval()

@@ -136,7 +136,7 @@ def test_a_question_with_markup_is_inert(capsys, sample_clip, model, tmp_path):
     assert [tag for tag, _ in page.tags].count("svg") == 1 and not any(tag == "script" for tag, _ in page.tags)
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert all(source.startswith("data:") for source in page.all("img", "src"))
-    assert nasty.replace("\u202e", "") in page.texts["prompt"].replace("\u202e", "")
+    assert nasty.replace("\u202e", "\ufffd") in page.texts["prompt"]
     assert option in page.texts["options"] and "no\ufffd" in page.texts["options"]
     assert f"[{values['visual_tokens']} visual tokens]" in page.texts["prompt"]
 

@@ -73,7 +73,7 @@ ARGUMENTS = [
     (["--grid", "0"], "budget policy.grid = 0"),
     (["--pool-mode", "mean"], "pool_mode = 'mean'"),
     (["--policy", "gone.yaml"], "gone.yaml"),
-    (["--policy", "huge.yaml"], "max_frames: 70000 is more than plans hold"),
+    (["--policy", "huge.yaml"], "max_frames = 70000: expected a whole number from 1 to 65535"),
     (["--inductor", "./gone"], "no Inductor at './gone'"),
     (["--model", "gone"], "there is no file 'gone'"),
     (["--model", "array.json"], "must hold a JSON object"),

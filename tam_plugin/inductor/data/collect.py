@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, check_unicode
 from tam_plugin.inductor.data import columns as cols
 from tam_plugin.inductor.data.columns import Columns
 from tam_plugin.inductor.data.conversations import human_turns, is_conversation, medium
 from tam_plugin.inductor.data.formats import Malformed
-from tam_plugin.inductor.data.records import Record, UniqueIds, check_unicode, replaced_file
+from tam_plugin.inductor.data.records import Record, UniqueIds, replaced_file
 from tam_plugin.inductor.data.sources import Source, expand, sampled_rows
 from tam_plugin.inductor.text import prepare_query
 

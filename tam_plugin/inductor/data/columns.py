@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import check_unicode, is_number
+from tam_plugin.errors import InputError, check_unicode
+from tam_plugin.inductor.data.records import is_number
 from tam_plugin.inductor.text import clean_options
 from tam_plugin.taxonomy import TaskType, check_duration_s
 

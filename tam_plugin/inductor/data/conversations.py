@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import check_unicode
+from tam_plugin.errors import InputError, check_unicode
 
 _ASKS = ("human", "user")
 _ANSWERS = ("gpt", "assistant", "system", "function", "tool")

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from tam_plugin.errors import InputError
+from tam_plugin.errors import InputError, check_unicode
+from tam_plugin.files import opened
 from tam_plugin.taxonomy import NUM_TASK_TYPES, check_duration_s
 
 _BLOCK = 1 << 16
@@ -111,11 +112,11 @@ def read_lines(path: str | Path) -> Iterator[str]:
     check_file(path)
     number = 0
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             for number, line in enumerate(file, 1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:{number}: not UTF-8 text: {error}") from error
 
@@ -189,19 +190,6 @@ def _label(row: dict[str, Any], key: str, where: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= NUM_TASK_TYPES:
         raise InputError(f"{where}: {key} = {value!r}: expected 1-{NUM_TASK_TYPES} in paper order")
     return value
-
-
-def check_unicode(*texts: str) -> None:
-    """Refuse half a character (a lone surrogate), which no tokenizer reads.
-
-    Raises:
-        InputError: a text holds one.
-    """
-    for text in texts:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"the text {text[:60]!r} holds half a character (a lone surrogate)") from None
 
 
 def is_number(value: object) -> bool:

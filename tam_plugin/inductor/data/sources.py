@@ -2,7 +2,8 @@
 
 ``part_{1,2}.json`` names ``part_1.json`` and ``part_2.json``. A YAML list holds, under ``datasets``, entries with a
 ``json_path`` (relative to the working directory, as the host reads it) and a ``sampling_strategy``: ``all``,
-``first:N``, ``end:N`` or ``random:N``, where N is a count of rows or a percentage such as ``10%``, rounded up.
+``first:N``, ``end:N`` or ``random:N``, where N is a count of rows or a percentage such as ``10%``, rounded up. As in
+every YAML file that is read here, anchors, aliases and merge keys are refused: each entry is written out.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tam_plugin.errors import InputError
+from tam_plugin.files import read_yaml
 from tam_plugin.inductor.data.formats import Rows, read_rows
 from tam_plugin.inductor.data.records import check_file
 
@@ -55,10 +55,7 @@ def _braces(pattern: str, where: str) -> list[str]:
 
 def _read_list(path: str) -> list[Source]:
     check_file(path)
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path!r} cannot be read as YAML: {' '.join(str(error).split())[:200]}") from error
+    content = read_yaml(path, what="the list", error=InputError)
     entries = content.get("datasets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path!r} must hold a list 'datasets' of entries with json_path")

@@ -7,6 +7,7 @@ from typing import Any
 
 from tam_plugin.errors import ConfigError, InputError, require
 from tam_plugin.inductor import storage
+from tam_plugin.inductor.classifiers import read_hf_config
 from tam_plugin.inductor.labels import map_labels
 from tam_plugin.taxonomy import TaskType
 
@@ -20,15 +21,15 @@ def check_base(name_or_path: str) -> Any:
         InputError: no model can be read there.
         ConfigError: a compact checkpoint, or a classifier of other labels than the eight.
     """
-    transformers = require("transformers", needed_for="training an Inductor on a Hugging Face base")
+    require("transformers", needed_for="training an Inductor on a Hugging Face base")
     folder = Path(name_or_path).expanduser()
     if not name_or_path.strip():
         raise InputError("the base's name is empty; expected a folder or a name on the Hugging Face hub")
     if folder.is_dir() and storage.read_config(folder).get("format") == storage.FORMAT:
         raise ConfigError(f"the base {name_or_path!r} is a compact Inductor; expected a Hugging Face model")
     try:
-        config = transformers.AutoConfig.from_pretrained(**_source(name_or_path))
-    except (OSError, ValueError, KeyError) as error:
+        config = read_hf_config(str(folder) if folder.is_dir() else name_or_path, local=folder.is_dir())
+    except InputError as error:
         raise _unreachable(name_or_path, error) from error
     if _is_classifier(config):
         labels = map_labels(dict(config.id2label), where=f"the base {name_or_path!r}")

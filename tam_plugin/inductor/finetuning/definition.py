@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.config import load_yaml, short
+from tam_plugin.config import short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.files import read_yaml
 from tam_plugin.inductor.finetuning.rows import normalised
 from tam_plugin.taxonomy import TaskExtension, TaskType
 
@@ -30,7 +31,7 @@ def read_definition(path: str | Path) -> TaskExtension:
         ConfigError: the file cannot be read, or a field is missing, unknown or of the wrong kind.
     """
     where = f"task definition {str(path)!r}"
-    values = load_yaml(path, what="task definition")
+    values = read_yaml(path, what="task definition")
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected a mapping of {', '.join(_FIELDS)}, got {short(values)}")
     for name in values:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tam_plugin.config import short
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import read_lines
 from tam_plugin.inductor.text import build_input
 from tam_plugin.taxonomy import TaskType, check_duration_s
 
@@ -72,12 +73,8 @@ def read_rows(paths: Sequence[str | Path], labels: Sequence[str] = TASK_LABELS) 
     rows: list[Row] = []
     for path in paths:
         before = len(rows)
-        try:
-            with Path(path).open(encoding="utf-8", newline="\n") as lines:
-                filled = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
-                rows += [_parse(line, f"{path}, line {n}", numbers, labels) for n, line in filled]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the data file {str(path)!r} cannot be read: {error}") from error
+        filled = ((n, line) for n, line in enumerate(read_lines(path), 1) if line.strip())
+        rows += [_parse(line, f"{path}, line {n}", numbers, labels) for n, line in filled]
         if len(rows) == before:
             raise InputError(f"the data file {str(path)!r} is empty; expected one JSON object a line")
     check_ids(rows)

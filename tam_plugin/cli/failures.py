@@ -1,0 +1,89 @@
+"""Errors that are no defects: what the machine refuses (a full disk, a quota, no memory), and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from tam_plugin.errors import TamError, one_line
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or write to another disk; the same command again resumes where it can",
+    errno.EDQUOT: "free some of your quota, or write elsewhere; the same command again resumes where it can",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or write to a file system that takes larger ones",
+    errno.EROFS: "name a place that can be written to",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.ENOENT: "check the name; it may have been moved or deleted meanwhile",
+    errno.ENOTDIR: "check the name: a part of it is no folder",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EEXIST: "name another place, or move what is there",
+    errno.ENOTEMPTY: "name another place, or move what is there",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "its links lead in a circle: name the file itself",
+    errno.ENXIO: "name a regular file, not a device or a socket",
+    errno.ENODEV: "name a regular file, not a device",
+    errno.EIO: "the disk failed to read or write it: check the disk, or name another place",
+    errno.ESTALE: "the network disk lost it: try again",
+    errno.EMFILE: "raise the number of open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the machine has too many open files",
+    errno.EAGAIN: "raise the number of processes (ulimit -u), or give fewer workers",
+    errno.ENOMEM: "close other programs, or give a smaller batch or model",
+    errno.EXDEV: "name a place on the same disk",
+    errno.EBUSY: "wait until nothing else uses it",
+    errno.ETXTBSY: "wait until nothing else uses it",
+}
+_OS_ERROR = re.compile(r"\(?os error (\d+)\)?|\[Errno (\d+)\]")
+_NO_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory", "std::bad_alloc")
+_NOT_WRITTEN = ("file write failed", "iostream error", "PytorchStreamWriter failed", "unexpected pos")
+
+
+def machine_failure(error: BaseException) -> str | None:
+    """One line for an error that the machine or its user can mend; None for any other, which is a defect.
+
+    Libraries wrap the system's errors in their own, so causes and messages are looked at too.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        found = _failure(seen)
+        if found is not None:
+            return found
+        seen = seen.__cause__
+    return None
+
+
+def _failure(error: BaseException) -> str | None:
+    text = one_line(error)
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in _NO_MEMORY):
+        return (
+            f"memory is used up: close other programs, or give a smaller batch or model ({text[:200] or 'no memory'})"
+        )
+    number = getattr(error, "errno", None) if isinstance(error, OSError) else _number(text)
+    if number in _REMEDIES:
+        names = [repr(name) for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
+        problem = os.strerror(number)
+        where = f"{one_line(' and '.join(names))}: " if names else ""
+        return f"{where}{problem[:1].lower()}{problem[1:]}; {_REMEDIES[number]}"
+    if isinstance(error, RuntimeError) and any(word in text for word in _NOT_WRITTEN):
+        return f"a file cannot be written ({text[:200]}); {_REMEDIES[errno.ENOSPC]}"
+    if isinstance(error, UnicodeEncodeError) and error.encoding.startswith("utf") and error.reason.startswith("surrog"):
+        half = error.object[error.start : error.end]
+        return f"a text holds half a character (a lone surrogate), {half!r}: give valid Unicode"
+    return None
+
+
+def _number(text: str) -> int | None:
+    found = _OS_ERROR.search(text)
+    return int(found[1] or found[2]) if found else None
+
+
+def describe(error: Exception) -> tuple[str, int]:
+    """One line for an error, and the exit code: 2 for what the user or the machine can mend, 1 for a defect."""
+    if isinstance(error, TamError):
+        return str(error), 2
+    failure = machine_failure(error)
+    if failure is not None:
+        return failure, 2
+    text = one_line(error)
+    return f"{type(error).__name__}: {text[:500]} (a defect: --debug shows where)", 1
