@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from tam_plugin.video.index import PacketIndex, PacketTable, index_of, leading_packets, reorders
+from tam_plugin.video.index import PacketIndex
 from tam_plugin.video.integrity import header_entries
+from tam_plugin.video.packets import PacketTable, index_of, leading_packets, reorders
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,9 @@ import os
 from tam_plugin.video.container import checked_path
 from tam_plugin.video.header import Header, read_header
 from tam_plugin.video.in_order import scan_frames
-from tam_plugin.video.index import FrameIndex, scan_packets
+from tam_plugin.video.index import FrameIndex
 from tam_plugin.video.info import VideoInfo
+from tam_plugin.video.packets import scan_packets
 
 
 def probe_video(path: str | os.PathLike[str], *, image_fps: float = 1.0) -> VideoInfo:

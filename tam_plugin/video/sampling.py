@@ -12,9 +12,10 @@ import numpy as np
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import checked_path, one_line
 from tam_plugin.video.header import Header, read_header
-from tam_plugin.video.index import FrameIndex, scan_packets
+from tam_plugin.video.index import FrameIndex
 from tam_plugin.video.indices import snap_indices, uniform_indices
 from tam_plugin.video.info import MAX_DAMAGED, SampledVideo
+from tam_plugin.video.packets import scan_packets
 from tam_plugin.video.probe import video_info
 from tam_plugin.video.reader import NOT_READ, IndexBrokenError, Reading, ReadRequest, check_backend, reader_of
 from tam_plugin.video.reader_pyav import read

@@ -14,8 +14,8 @@ import pytest
 from tam_plugin.video import probe_video
 from tam_plugin.video.header import read_header
 from tam_plugin.video.in_order import scan_frames
-from tam_plugin.video.index import scan_packets
 from tam_plugin.video.mp4 import composition_offsets
+from tam_plugin.video.packets import scan_packets
 
 from .clips import make_clip, with_first_frames_hidden
 
