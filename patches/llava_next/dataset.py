@@ -24,6 +24,7 @@ from tam_plugin.patches.llava_next.sampling import (
 )
 from tam_plugin.training.keys import key_of_row
 from tam_plugin.video import SampledVideo, probe_video, sample_frames
+from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
 """Errors that no other sample would mend."""
@@ -94,11 +95,12 @@ class TamDataset(Dataset):
         if "video" not in record or "image" in record:
             return self.host._get_item(index)
         path = self._path(record)
-        info = probe_video(path, image_fps=FRAME_FOLDER_FPS)
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
         key = key_of_row(record).key if self.planner.plans is not None else None
-        budget = self.planner.budget(index, sample_id, question, info.duration_s, info.num_frames, key)
+        budget = self.planner.budget(
+            index, sample_id, question, lambda: probe_video(path, image_fps=FRAME_FOLDER_FPS), key
+        )
         item, budget, video = self._build(index, record, path, budget)
         if self._tokens(item, budget) > self.planner.max_tokens:
             fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
@@ -130,7 +132,7 @@ class TamDataset(Dataset):
     def _build(
         self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
-        video = sample_frames(path, budget, image_fps=FRAME_FOLDER_FPS)
+        video = sample_frames(path, budget, size=NATIVE_SIZE_LIMIT, image_fps=FRAME_FOLDER_FPS)
         budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
         shown = {
             "id": index,
