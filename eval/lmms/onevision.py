@@ -15,7 +15,7 @@ from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.scoring import losses
 from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.patches.onevision.assistant import TEMPLATE_TOKENS
-from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs
+from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs, encode_words
 from tam_plugin.patches.onevision.loading import load, pick_device
 from tam_plugin.video import preprocess_frames
 
@@ -64,7 +64,7 @@ class OnevisionHost:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, with what the chat format takes around it."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) + TEMPLATE_TOKENS
+        return len(encode_words(text, self.tokenizer, self.config)) + TEMPLATE_TOKENS
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Answered]:

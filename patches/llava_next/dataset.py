@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import nullcontext
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -13,6 +14,14 @@ from tam_plugin.config import InstructionConfig
 from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
 from tam_plugin.patches.llava_next.bad_samples import BadSamples, TooManyBadSamplesError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
+from tam_plugin.patches.llava_next.marks import (
+    WordsTokenizer,
+    arranged,
+    check_places,
+    check_version,
+    own_marks,
+    spell_marks,
+)
 from tam_plugin.patches.llava_next.modality import video as video_modality
 from tam_plugin.patches.llava_next.plans import planned_lengths
 from tam_plugin.patches.llava_next.sampling import (
@@ -93,7 +102,7 @@ class TamDataset(Dataset):
         """One item, or the error that its sample makes."""
         record = self.host.list_data_dict[index]
         if "video" not in record or "image" in record:
-            return self.host._get_item(index)
+            return self._by_host({"id": index, **record})
         path = self._path(record)
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
@@ -147,16 +156,35 @@ class TamDataset(Dataset):
         item["image"] = [(pixels, (video.info.width, video.info.height), video_modality(budget))]
         return item, budget, video
 
-    def _by_host(self, record: dict[str, Any], video: SampledVideo) -> dict[str, Any]:
+    def _by_host(self, record: dict[str, Any], video: SampledVideo | None = None) -> dict[str, Any]:
+        """The host's item of a row, whose words are text whatever they spell."""
         view = copy.copy(self.host)
-        view.list_data_dict = _OneSample([record])
         view.data_args = copy.copy(self.host.data_args)
-        view.data_args.add_time_instruction = False  # it is in the conversation already
+        if video is not None:
+            view.data_args.add_time_instruction = False  # it is in the conversation already
+        own = own_marks(record)
+        if spell_marks(view.tokenizer, record["conversations"], own):
+            record = self._guard(view, record, own)
+        view.list_data_dict = _OneSample([record])
         try:
-            with reading(video):
-                return view._get_item(0)
+            with reading(video) if video is not None else nullcontext():
+                item = view._get_item(0)
         except _NextSampleError as error:
             raise error.__context__ or error from None
+        check_places(item["input_ids"], own, exactly=video is not None)
+        return item
+
+    def _guard(self, view: Any, record: dict[str, Any], own: int) -> dict[str, Any]:
+        """The record as ``view`` is to read it, with a tokenizer that tells its own marks from words."""
+        from llava import conversation
+
+        check_version(conversation.default_conversation.version)
+        view.tokenizer = WordsTokenizer(view.tokenizer, own)
+        if own and view.data_args.is_multimodal:
+            view.data_args.is_multimodal = False  # the host's step that moves marks about, done here instead
+            turns = arranged(record["conversations"], own, use_im_start_end=bool(view.data_args.mm_use_im_start_end))
+            record = {**record, "conversations": turns}
+        return record
 
     def _path(self, record: dict[str, Any]) -> str:
         return os.path.join(self.host.data_args.video_folder or "", record["video"])
