@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -178,11 +179,15 @@ class TamDataset(Dataset):
         """The record as ``view`` is to read it, with a tokenizer that tells its own marks from words."""
         from llava import conversation
 
-        check_version(conversation.default_conversation.version)
+        check_version(conversation.default_conversation.version, sys.modules[type(self.host).__module__])
         view.tokenizer = WordsTokenizer(view.tokenizer, own)
         if own and view.data_args.is_multimodal:
             view.data_args.is_multimodal = False  # the host's step that moves marks about, done here instead
-            turns = arranged(record["conversations"], own, use_im_start_end=bool(view.data_args.mm_use_im_start_end))
+            turns = arranged(
+                record["conversations"],
+                own,
+                use_im_start_end=bool(getattr(view.data_args, "mm_use_im_start_end", False)),
+            )
             record = {**record, "conversations": turns}
         return record
 

@@ -7,8 +7,10 @@ counts none of them: a second image mark shows the next row's picture, or the sa
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from tam_plugin.errors import InputError
@@ -19,8 +21,9 @@ IMAGE_TOKEN = "<image>"
 START, END = "<im_start>", "<im_end>"
 """Around an image mark with ``--mm_use_im_start_end``."""
 HUMAN = ("human", "user")
-MESSAGE_BY_MESSAGE = ("qwen", "llama_v3")
-"""Conversation versions whose turns the host encodes one by one; in the others marks are part of one long text."""
+MESSAGE_BY_MESSAGE = {"qwen": "preprocess_qwen", "llama_v3": "preprocess_llama3"}
+"""Conversation versions whose turns the host encodes one by one by a chat template, and its function for that; for the
+others, and in hosts before 2024-06, it makes one long text."""
 NOISE = "QA_GT_caption_based_noisy"
 """The host takes this out of the turns of videos and images."""
 _OWN = re.compile(f"({START})?{IMAGE_TOKEN}({END})?")
@@ -147,16 +150,21 @@ class WordsTokenizer:
         return [*parts, Words(content[at:])]
 
 
-def check_version(version: str) -> None:
+def check_version(version: str, host: ModuleType) -> None:
     """Refuse a row whose words spell a mark where the host cannot be led to take them for text.
 
+    Args:
+        version: of the conversation.
+        host: the module that defines the host's dataset and preprocessing.
+
     Raises:
-        InputError: always but for :data:`MESSAGE_BY_MESSAGE`.
+        InputError: turns are not encoded one by one, see :data:`MESSAGE_BY_MESSAGE`.
     """
-    if version not in MESSAGE_BY_MESSAGE:
+    function = getattr(host, MESSAGE_BY_MESSAGE.get(version, ""), None)
+    if function is None or "apply_chat_template" not in inspect.unwrap(function).__code__.co_names:
         raise InputError(
-            f"its text spells a special token or a second {IMAGE_TOKEN}, which conversations of version {version!r} "
-            "would take for their own: take it out of the text"
+            f"its text spells a special token or a second {IMAGE_TOKEN}, which this host's conversations of version "
+            f"{version!r} would take for their own: take it out of the text"
         )
 
 

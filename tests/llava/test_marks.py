@@ -153,7 +153,7 @@ def test_where_the_host_reads_a_conversation_in_one_piece_such_a_row_is_a_bad_sa
     dataset = tam(folder, rows, tam_max_bad_samples=0.9)
     assert int((dataset[0]["input_ids"] == IMAGE_TOKEN).sum()) == 1
     assert (
-        "spells a special token or a second <image>, which conversations of version 'v1' would"
+        "spells a special token or a second <image>, which this host's conversations of version 'v1' would"
         in capsys.readouterr().err
     )
     assert int((dataset[2]["input_ids"] == IMAGE_TOKEN).sum()) == 0
