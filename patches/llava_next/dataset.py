@@ -172,7 +172,7 @@ class TamDataset(Dataset):
                 item = view._get_item(0)
         except _NextSampleError as error:
             raise error.__context__ or error from None
-        check_places(item["input_ids"], own, exactly=video is not None)
+        check_places(item["input_ids"], own, is_video=video is not None)
         return item
 
     def _guard(self, view: Any, record: dict[str, Any], own: int) -> dict[str, Any]:

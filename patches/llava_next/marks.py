@@ -168,12 +168,14 @@ def check_version(version: str, host: ModuleType) -> None:
         )
 
 
-def check_places(input_ids: Any, own: int, *, exactly: bool) -> None:
-    """Refuse an item with places for other images than its own.
+def check_places(input_ids: Any, own: int, *, is_video: bool) -> None:
+    """Refuse an item whose places are not its images: the host would give the rest to the next row of the batch.
+
+    A picture without a place is allowed, as in the host, which passes over it; a video without one is not.
 
     Raises:
-        InputError: more places than images, or, if ``exactly``, fewer.
+        InputError: with both counts.
     """
     count = int((input_ids == IMAGE_TOKEN_INDEX).sum())
-    if count > own or (exactly and count < own):
-        raise InputError(f"its tokens have {count} places for images: expected {own}")
+    if max(count, 1) != max(own, 1) or count < int(is_video):
+        raise InputError(f"its text has {count} {IMAGE_TOKEN} marks of its own: expected {own}")

@@ -145,6 +145,18 @@ def test_a_video_is_seen_wherever_its_mark_is(folder, value):
     assert re.search(r"user\n\n(In  )?the<\|im_end\|>", text_of(dataset, item))
 
 
+def test_images_without_a_place_of_their_own_are_a_bad_sample(folder):
+    """In a batch the host would show them, or the next row's, in the wrong place."""
+    from tam_plugin.errors import InputError
+
+    still = {"image": "still.png", "conversations": turns("What is it?", "Grey.")}
+    two = {"image": ["still.png"] * 2, "conversations": turns("<image>\nWhat is it?", "Grey.")}
+    dataset = tam(folder, [still, two])
+    assert IMAGE_TOKEN not in dataset.item(0)["input_ids"].tolist()  # the host passes over this one
+    with pytest.raises(InputError, match="its text has 1 <image> marks of its own: expected 2"):
+        dataset.item(1)
+
+
 def test_where_the_host_reads_a_conversation_in_one_piece_such_a_row_is_a_bad_sample(folder, monkeypatch, capsys):
     from llava import conversation
 
