@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from types import ModuleType
 
 from tam_plugin.errors import InputError
 from tam_plugin.patches.hosts import is_llava_next
-from tam_plugin.patches.import_hooks import PostImportFinder
+from tam_plugin.patches.import_hooks import PostImportFinder, remove_waiter
 from tam_plugin.patches.lifecycle import Patcher
+from tam_plugin.patches.record import Patch
 
+HOST = "llava"
 GROUPS = ("compat", "tam")
+_GUARD = threading.RLock()
+_FOLLOWED: set[str] = set()
+"""Names of the records that :func:`_finder` applies."""
+
+
+def patcher() -> Patcher:
+    """The one patcher of this process, with every record; compat records come first."""
+    with _GUARD:
+        return _patcher()
 
 
 @lru_cache(maxsize=1)
-def patcher() -> Patcher:
-    """The one patcher of this process, with every record; compat records come first."""
+def _patcher() -> Patcher:
     from tam_plugin.patches import compat, llava_next
 
-    return Patcher([*compat.RECORDS, *llava_next.RECORDS], rebind="llava")
+    return Patcher([*compat.RECORDS, *llava_next.RECORDS], rebind=HOST)
 
 
 def install(only: str | None = None) -> None:
-    """Check every patch, then apply all of them, or none; a second call does nothing.
+    """Check every patch and apply all of them, or none; a second call does nothing.
 
-    LLaVA-NeXT is imported. With the plugin installed in the same environment this is not needed: importing
-    ``llava`` does it (unless ``TAM_PLUGIN=0``).
+    LLaVA-NeXT is imported; the repairs that its import needs come first. With the plugin installed in the same
+    environment this is not needed: importing ``llava`` does it (unless ``TAM_PLUGIN=0``).
 
     Args:
         only: ``"compat"`` for the repairs alone, ``"tam"`` for the rest alone, None for both.
@@ -40,12 +49,17 @@ def install(only: str | None = None) -> None:
     """
     if only is not None and only not in GROUPS:
         raise InputError(f"only = {only!r}: expected {' or '.join(map(repr, GROUPS))}, or None for both")
-    patcher().apply(patcher().select(only))
+    records = patcher().select(only)
+    patcher().apply(records)
+    _follow(records)
 
 
 def uninstall() -> None:
-    """Put back the very objects that stood there before."""
-    _finder().remove()
+    """Put back the very objects that stood there before; importing ``llava`` does not patch it any more."""
+    remove_waiter()
+    with _GUARD:
+        _finder().remove()
+        _FOLLOWED.clear()
     patcher().undo()
 
 
@@ -62,29 +76,25 @@ def status() -> list[dict[str, str]]:
 
 
 def start() -> None:
-    """Patch each module of the host as it is imported; called when ``llava`` is first looked for.
+    """Patch each module of the host as it is imported; called when ``llava`` is about to be executed.
 
     Records whose modules belong to other packages are applied at once, since the host binds from them. Another
     package of that name (the first LLaVA's) is left alone.
     """
-    if not is_llava_next(importlib.util.find_spec("llava")):
-        return
-    outside = [r for r in patcher().records if not _is_hosts(r.module_name)]
-    patcher().apply(outside)
-    patcher().apply([r for r in patcher().records if _is_hosts(r.module_name)], import_modules=False)
-    _finder().install()
+    if is_llava_next(importlib.util.find_spec(HOST)):
+        patcher().apply(patcher().records, import_modules=False)
+        _follow(patcher().records)
+
+
+def _follow(records: Iterable[Patch]) -> None:
+    """Apply ``records`` whenever their modules are executed from now on."""
+    with _GUARD:
+        _FOLLOWED.update(record.name for record in records)
+        _finder().install()
 
 
 @lru_cache(maxsize=1)
 def _finder() -> PostImportFinder:
-    return PostImportFinder((r.module_name for r in patcher().records if _is_hosts(r.module_name)), _after_import)
-
-
-def _after_import(module: ModuleType) -> None:
-    name = getattr(module, "__name__", "")
-    if sys.modules.get(name) is module:
-        patcher().apply([r for r in patcher().records if r.module_name == name])
-
-
-def _is_hosts(module_name: str) -> bool:
-    return module_name.partition(".")[0] == "llava"
+    one = patcher()
+    modules = (record.module_name for record in one.records if one.is_of_host(record))
+    return PostImportFinder(modules, lambda module: one.executed(module, _FOLLOWED))

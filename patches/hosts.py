@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
-from pathlib import Path
+from importlib.machinery import ModuleSpec, PathFinder
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,14 @@ def _onevision() -> Host:
 
 
 def is_llava_next(spec: ModuleSpec | None) -> bool:
-    """Whether the package behind ``spec`` is LLaVA-NeXT: the first LLaVA, of the same name, has no SigLIP encoder."""
+    """Whether the package behind ``spec`` is LLaVA-NeXT: the first LLaVA, of the same name, has no SigLIP encoder.
+
+    The package may lie in a zip file; nothing of it is imported.
+    """
     if spec is None or not spec.submodule_search_locations:
         return False
-    encoder = Path("model", "multimodal_encoder", "siglip_encoder.py")
-    return any((Path(where) / encoder).is_file() for where in spec.submodule_search_locations)
+    folders = [os.path.join(where, "model", "multimodal_encoder") for where in spec.submodule_search_locations]
+    return PathFinder.find_spec(f"{spec.name}.model.multimodal_encoder.siglip_encoder", folders) is not None
 
 
 def _llava() -> Host:

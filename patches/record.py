@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -109,10 +108,25 @@ class Patch:
         )
 
 
+def import_module(name: str) -> ModuleType:
+    """Import a module, its packages first, and wait for a thread that is executing it.
+
+    Python locks a module before its packages. Where a package imports its modules, as the host does, two threads that
+    import both can each hold what the other one needs.
+
+    Raises:
+        ImportError: there is no such module, or it cannot be imported.
+    """
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        module = importlib.import_module(".".join(parts[:end]))
+    return module
+
+
 def _resolve(symbol: str) -> Any:
     module_name, _, attribute = symbol.partition(":")
     try:
-        value: Any = sys.modules.get(module_name) or importlib.import_module(module_name)
+        value: Any = import_module(module_name)
     except ImportError:
         return ABSENT
     for step in filter(None, attribute.split(".")):

@@ -14,12 +14,11 @@ from tam_plugin.eval.lmms.requests import Request
 from tam_plugin.eval.lmms.settings import Settings, capped
 from tam_plugin.taxonomy import TaskDistribution, TaskType
 from tam_plugin.video import SampledVideo, VideoInfo, probe_video, sample_frames
+from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
 
 if TYPE_CHECKING:
     from tam_plugin.inductor import Inductor
 
-NATIVE_SIZE_LIMIT = 1920
-"""Pixels a side that are decoded, at most; frames up to this size reach the encoder with the host's own pixels."""
 TEXT_STEP = 256
 """Room for text is kept in steps of this many tokens, so that few policies are made."""
 _LONGEST_S = 99_999.0

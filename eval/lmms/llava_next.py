@@ -41,7 +41,7 @@ class TallvaSettings(Settings):
 
 
 class Tallva(TamModel):
-    """A checkpoint of LLaVA-NeXT: TAM, or plain with ``policy=fixed:FRAMES:2``."""
+    """A checkpoint of LLaVA-NeXT: TAM, or plain with ``policy=fixed:FRAMES:STRIDE`` or ``policy=FILE``."""
 
     settings_class = TallvaSettings
 
@@ -59,7 +59,6 @@ class LlavaNextHost:
     def __init__(self, settings: TallvaSettings, device: torch.device) -> None:
         import_host()
         from tam_plugin.patches.llava_next.model_config import is_tam, newline_position, tam_config_of
-        from tam_plugin.patches.llava_next.multimodal import host_stride
 
         self.tokenizer, self.model, self.image_processor, context = load_checkpoint(settings, device)
         self.device = self.model.device
@@ -72,7 +71,8 @@ class LlavaNextHost:
         self.instruction = InstructionConfig(time=False)
         self.policy: BudgetPolicy | FixedPolicy | None = None
         self.inductor: str | None = None
-        self._strides: tuple[int, ...] = (host_stride(self.model),)
+        # One projector serves every stride.
+        self._strides = tuple(range(1, self.tower.num_patches_per_side + 1))
         pool_mode = getattr(config, "mm_spatial_pool_mode", None) or "bilinear"
         if is_tam(self.model):
             tam = tam_config_of(self.model)
@@ -83,7 +83,7 @@ class LlavaNextHost:
                 self.policy = stored_policy(tam.policy)
             self._strides, pool_mode = tam.projector.strides, tam.projector.pool_mode
         self._layout = {
-            "grid": self.model.get_vision_tower().num_patches_per_side,
+            "grid": self.tower.num_patches_per_side,
             "pool_mode": pool_mode,
             "newline_position": newline_position(config),
         }

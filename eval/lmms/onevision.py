@@ -66,7 +66,7 @@ class OnevisionHost:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, with what the chat format takes around it."""
-        return len(encode_words(self.tokenizer, text)) + TEMPLATE_TOKENS
+        return len(encode_words(text, self.tokenizer, self.config)) + TEMPLATE_TOKENS
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Answered]:

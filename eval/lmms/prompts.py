@@ -6,9 +6,11 @@ import copy
 from functools import cached_property
 from typing import Any
 
-from tam_plugin.errors import ConfigError
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.words import Words, encode_prompt, special_tokens
 
-_PROBE = "answer"
+_QUESTION, _PROBE = "question", "answer"
+"""Stand for any turn and any answer; no template holds them."""
 
 
 class Prompts:
@@ -31,27 +33,67 @@ class Prompts:
             raise ConfigError(f"model_args: conv_template = {template!r}: expected one of {known}")
         self._template = conv_templates[template]
         self._tokenizer = tokenizer
-        self._marks = bool(getattr(config, "mm_use_im_start_end", False))
+        self._has_marks = bool(getattr(config, "mm_use_im_start_end", False))
 
     def text(self, turn: str, answer: str | None = None) -> str:
         """The prompt: the video's place, the turn, and the answer or the place for it."""
         from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_TOKEN
 
         visual = DEFAULT_IMAGE_TOKEN
-        if self._marks:
+        if self._has_marks:
             visual = f"{DEFAULT_IM_START_TOKEN}{visual}{DEFAULT_IM_END_TOKEN}"
         conversation = copy.deepcopy(self._template)
-        # An image token in the words would stand for a second video.
-        conversation.append_message(conversation.roles[0], f"{visual}\n{turn.replace(DEFAULT_IMAGE_TOKEN, '')}")
+        conversation.append_message(conversation.roles[0], f"{visual}\n{turn}")
         conversation.append_message(conversation.roles[1], answer)
         return conversation.get_prompt()
 
     def ids(self, turn: str, answer: str | None = None) -> list[int]:
-        """Token ids of :meth:`text`; the video is one negative id."""
+        """Token ids of :meth:`text`; the video is one negative id, and what turn and answer spell is text.
+
+        They are the host's own unless the words hold a mark of the template or the host.
+
+        Raises:
+            InputError: the tokenizer cannot write a mark that stands in the words as text.
+        """
+        own = self._marks_in(self._by_host(_QUESTION, _PROBE if answer else None))
+        ids = self._by_host(turn, answer)
+        if self._marks_in(ids) != own:
+            ids = self._by_parts(turn, answer)
+        if self._marks_in(ids) != own:
+            raise InputError(
+                f"the text {turn[:60]!r} spells marks that would be taken for the conversation template's own"
+            )
+        return ids
+
+    def _by_host(self, turn: str, answer: str | None) -> list[int]:
         from llava.constants import IMAGE_TOKEN_INDEX
         from llava.mm_utils import tokenizer_image_token
 
         return tokenizer_image_token(self.text(turn, answer), self._tokenizer, IMAGE_TOKEN_INDEX)
+
+    def _by_parts(self, turn: str, answer: str | None) -> list[int]:
+        """Template and words apart, so that marks are looked for in the template alone."""
+        from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
+
+        probe = f" {_QUESTION} "
+        start, _, rest = self.text(probe, _PROBE if answer else None).partition(DEFAULT_IMAGE_TOKEN)
+        if probe not in rest:  # the template strips
+            turn, probe = turn.strip(), _QUESTION
+        lead, _, rest = rest.partition(probe)
+        parts: list[str] = [lead, Words(turn)]
+        if answer:
+            between, _, rest = rest.partition(_PROBE)
+            parts += [between, Words(answer)]
+        return [
+            *self._tokenizer(start)["input_ids"],
+            IMAGE_TOKEN_INDEX,
+            *encode_prompt(self._tokenizer, [*parts, rest]),
+        ]
+
+    def _marks_in(self, ids: list[int]) -> list[int]:
+        """The places of images and the special tokens, in their order."""
+        special = set(special_tokens(self._tokenizer).values())
+        return [number for number in ids if number < 0 or number in special]
 
     @cached_property
     def ending_tokens(self) -> int:

@@ -13,6 +13,7 @@ from tam_plugin.training.table import FALLBACK, UNKNOWN, Planned, Plans
 
 if TYPE_CHECKING:
     from tam_plugin.inductor import Inductor
+    from tam_plugin.video import VideoInfo
 
 PlanLookup = Callable[[Hashable], VisualBudget | None]
 
@@ -73,8 +74,7 @@ class BudgetPlanner:
         index: int,
         sample_id: Hashable,
         question: str,
-        duration_s: float | None,
-        video_frames: int | None,
+        probe: Callable[[], VideoInfo],
         key: int | None = None,
     ) -> VisualBudget:
         """The budget of a sample; the same answer for the same ``index`` (ids need not be unique in a set).
@@ -83,12 +83,12 @@ class BudgetPlanner:
             index: the sample's place in the set.
             sample_id: what ``plan_lookup`` knows it by.
             question: the first human turn.
-            duration_s: length of its video in seconds.
-            video_frames: frames of its video.
+            probe: reads length and frames of its video; called only where they decide, so that planned samples open
+                their video once.
             key: what ``plans`` know it by.
 
         Raises:
-            InputError: the question is empty, or the duration is none that a video has.
+            InputError: the question is empty, or the video cannot be used.
             ConfigError: there are plans, but none for this sample.
         """
         known = self._planned.get(index)
@@ -96,23 +96,25 @@ class BudgetPlanner:
             return known
         budget = self.plan_lookup(sample_id) if self.plan_lookup is not None else None
         if budget is None and self.plans is not None and key is not None:
-            budget = self._from_plans(self.plans, key, sample_id, duration_s, video_frames)
+            budget = self._from_plans(self.plans, key, sample_id, probe)
         if budget is None:
-            distribution = self._load_inductor().classify(question, duration_s=duration_s)
-            budget = self.policy.budget(distribution, duration_s, video_frames=video_frames)
+            info = probe()
+            distribution = self._load_inductor().classify(question, duration_s=info.duration_s)
+            budget = self.policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
         self._planned[index] = budget
         return budget
 
-    def _from_plans(
-        self, plans: Plans, key: int, sample_id: Hashable, duration_s: float | None, video_frames: int | None
-    ) -> VisualBudget:
+    def _from_plans(self, plans: Plans, key: int, sample_id: Hashable, probe: Callable[[], VideoInfo]) -> VisualBudget:
         """The planned budget; where planning did not know the duration, decided now by what the Inductor said then."""
         planned = plans.planned(key)
         if planned is None:
             raise ConfigError(f"--tam_plans {plans.folder!r}: no plan for the sample with id {sample_id!r}")
-        if planned.flags & UNKNOWN and duration_s is not None:
-            return self.policy.budget(plans.distribution(key, duration_s), duration_s, video_frames=video_frames)
-        return self._as_budget(planned)
+        if not planned.flags & UNKNOWN:
+            return self._as_budget(planned)
+        info = probe()
+        return self.policy.budget(
+            plans.distribution(key, info.duration_s), info.duration_s, video_frames=info.num_frames
+        )
 
     def _as_budget(self, planned: Planned) -> VisualBudget:
         return VisualBudget.of(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
+from contextlib import nullcontext
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -13,6 +15,14 @@ from tam_plugin.config import InstructionConfig
 from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
 from tam_plugin.patches.llava_next.bad_samples import BadSamples, TooManyBadSamplesError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
+from tam_plugin.patches.llava_next.marks import (
+    WordsTokenizer,
+    arranged,
+    check_places,
+    check_version,
+    own_marks,
+    spell_marks,
+)
 from tam_plugin.patches.llava_next.modality import video as video_modality
 from tam_plugin.patches.llava_next.plans import planned_lengths
 from tam_plugin.patches.llava_next.sampling import (
@@ -24,6 +34,7 @@ from tam_plugin.patches.llava_next.sampling import (
 )
 from tam_plugin.training.keys import key_of_row
 from tam_plugin.video import SampledVideo, probe_video, sample_frames
+from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
 """Errors that no other sample would mend."""
@@ -92,13 +103,14 @@ class TamDataset(Dataset):
         """One item, or the error that its sample makes."""
         record = self.host.list_data_dict[index]
         if "video" not in record or "image" in record:
-            return self.host._get_item(index)
+            return self._by_host({"id": index, **record})
         path = self._path(record)
-        info = probe_video(path, image_fps=FRAME_FOLDER_FPS)
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
         key = key_of_row(record).key if self.planner.plans is not None else None
-        budget = self.planner.budget(index, sample_id, question, info.duration_s, info.num_frames, key)
+        budget = self.planner.budget(
+            index, sample_id, question, lambda: probe_video(path, image_fps=FRAME_FOLDER_FPS), key
+        )
         item, budget, video = self._build(index, record, path, budget)
         if self._tokens(item, budget) > self.planner.max_tokens:
             fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
@@ -130,7 +142,7 @@ class TamDataset(Dataset):
     def _build(
         self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
-        video = sample_frames(path, budget, image_fps=FRAME_FOLDER_FPS)
+        video = sample_frames(path, budget, size=NATIVE_SIZE_LIMIT, image_fps=FRAME_FOLDER_FPS)
         budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
         shown = {
             "id": index,
@@ -145,16 +157,39 @@ class TamDataset(Dataset):
         item["image"] = [(pixels, (video.info.width, video.info.height), video_modality(budget))]
         return item, budget, video
 
-    def _by_host(self, record: dict[str, Any], video: SampledVideo) -> dict[str, Any]:
+    def _by_host(self, record: dict[str, Any], video: SampledVideo | None = None) -> dict[str, Any]:
+        """The host's item of a row, whose words are text whatever they spell."""
         view = copy.copy(self.host)
-        view.list_data_dict = _OneSample([record])
         view.data_args = copy.copy(self.host.data_args)
-        view.data_args.add_time_instruction = False  # it is in the conversation already
+        if video is not None:
+            view.data_args.add_time_instruction = False  # it is in the conversation already
+        own = own_marks(record)
+        if spell_marks(view.tokenizer, record["conversations"], own):
+            record = self._guard(view, record, own)
+        view.list_data_dict = _OneSample([record])
         try:
-            with reading(video):
-                return view._get_item(0)
+            with reading(video) if video is not None else nullcontext():
+                item = view._get_item(0)
         except _NextSampleError as error:
             raise error.__context__ or error from None
+        check_places(item["input_ids"], own, is_video=video is not None)
+        return item
+
+    def _guard(self, view: Any, record: dict[str, Any], own: int) -> dict[str, Any]:
+        """The record as ``view`` is to read it, with a tokenizer that tells its own marks from words."""
+        from llava import conversation
+
+        check_version(conversation.default_conversation.version, sys.modules[type(self.host).__module__])
+        view.tokenizer = WordsTokenizer(view.tokenizer, own)
+        if own and view.data_args.is_multimodal:
+            view.data_args.is_multimodal = False  # the host's step that moves marks about, done here instead
+            turns = arranged(
+                record["conversations"],
+                own,
+                use_im_start_end=bool(getattr(view.data_args, "mm_use_im_start_end", False)),
+            )
+            record = {**record, "conversations": turns}
+        return record
 
     def _path(self, record: dict[str, Any]) -> str:
         return os.path.join(self.host.data_args.video_folder or "", record["video"])

@@ -2,7 +2,8 @@
 
 The host encodes a batch in one call, splits the result by sample and then pools videos. For a TAM model the plan of
 the batch is set aside for the length of one ``prepare_inputs_labels_for_multimodal``; within it ``encode_images`` gives
-final tokens, and pooling leaves them as they are.
+final tokens, and pooling leaves them as they are. A plain model goes the same way where a video carries a budget: its
+one projector serves every stride.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next.modality import VideoModality
+from tam_plugin.patches.llava_next.model_config import is_tam
 from tam_plugin.vision.gradients import with_zero_gradients
+from tam_plugin.vision.pooling import pool_tokens
 from tam_plugin.vision.projector import ResolutionProjectors
 from tam_plugin.vision.tokens import frames_to_tokens
 
 HOST_STRIDE = 2
 """The stride of hosts that do not say theirs."""
+IMAGE_TOKEN_INDEX = -200
+"""The host's id for the place of an image or a video."""
 
 
 class Part(NamedTuple):
@@ -58,13 +63,24 @@ def planned(parts: Sequence[Part] | None) -> Iterator[None]:
 
 
 def plan_batch(model: Any, images: Any, modalities: Sequence[str]) -> list[Part] | None:
-    """The plan of a batch, or None for the host's plain batch of still images (a 4-D tensor).
+    """The plan of a batch, or None where the host does by itself all that was asked for.
+
+    That is its plain batch of still images (a 4-D tensor), and for a model that is not TAM any batch without a budget.
 
     Args:
         model: the host's causal language model.
         images: list of ``[3, S, S]`` or ``[T, 3, S, S]``, or a tensor ``[B, T, 3, S, S]``.
         modalities: the host's; a "video" that carries no budget gets the host's own stride.
+
+    Raises:
+        InputError: a budget that cannot be followed: it belongs to no entry of ``images``, bought fewer frames than
+            there are, or has a stride beyond the grid.
     """
+    has_budget = any(isinstance(modality, VideoModality) for modality in modalities)
+    if has_budget:
+        _check_budgets(model, images, modalities)
+    elif not is_tam(model):
+        return None
     if not isinstance(images, list) and images.ndim != 5:
         return None
     parts = []
@@ -78,6 +94,61 @@ def plan_batch(model: Any, images: Any, modalities: Sequence[str]) -> list[Part]
             stride = host_stride(model)
         parts.append(Part(frames, stride, is_blank=modality == "text"))
     return parts
+
+
+def _check_budgets(model: Any, images: Any, modalities: Sequence[str]) -> None:
+    """Refuse budgets that the host would pass over in silence."""
+    if not isinstance(images, list) and images.ndim != 5:
+        raise InputError(
+            f"images of shape {list(images.shape)} beside the budget of a video: the host takes these for still "
+            "pictures; expected a list with [T, 3, S, S] for each video"
+        )
+    if len(images) != len(modalities):
+        raise InputError(f"{len(modalities)} modalities for {len(images)} images: expected one each beside a budget")
+    side = model.get_vision_tower().num_patches_per_side
+    for index, (image, modality) in enumerate(zip(images, modalities, strict=True)):
+        if not isinstance(modality, VideoModality):
+            continue
+        frames = image.shape[0] if image.ndim == 4 else 1
+        if modality.num_frames is not None and frames > modality.num_frames:
+            raise InputError(
+                f"images[{index}] has {frames} frames, its budget {modality.num_frames}: sample the video by the budget"
+            )
+        if modality.pool_stride > side:
+            raise InputError(
+                f"pool stride {modality.pool_stride}: expected a whole number from 1 to the grid's side {side}"
+            )
+
+
+def check_rows(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, modalities: Sequence[str], num_images: int
+) -> None:
+    """Refuse rows whose image tokens are not the videos that carry a budget.
+
+    The host gives each image token the next entry of ``images``, and a row without any token one that nobody sees;
+    for a token too many it takes a neighbour's.
+
+    Args:
+        input_ids: ``[B, L]``.
+        attention_mask: ``[B, L]``, or None.
+        modalities: one for each entry of ``images``.
+        num_images: entries of ``images``.
+
+    Raises:
+        InputError: a video with a budget has no image token, or there are more tokens than images.
+    """
+    if input_ids.shape[1] == 1 or not any(isinstance(modality, VideoModality) for modality in modalities):
+        return
+    is_place = input_ids == IMAGE_TOKEN_INDEX
+    if attention_mask is not None:
+        is_place &= attention_mask.bool()
+    at = 0
+    for row, count in enumerate(is_place.sum(dim=1).tolist()):
+        if count == 0 and at < num_images and isinstance(modalities[at], VideoModality):
+            raise InputError(f"row {row} of input_ids has no image token: nothing would be seen of its video")
+        at += max(count, 1)
+    if at > num_images:
+        raise InputError(f"input_ids have places for {at} images, images has {num_images}: expected one token for each")
 
 
 def host_stride(model: Any) -> int:
@@ -105,8 +176,27 @@ class SampleTokens:
         return self.tokens
 
 
+def pool_batch(model: Any, tokens: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
+    """Pool the tokens of a plain model, each video by its own stride, as the host pools at its one.
+
+    Args:
+        model: the host's causal language model.
+        tokens: ``[sum of frames, G*G, D_llm]``, encoded and projected by the host.
+        parts: the batch's plan.
+
+    Returns:
+        For each part ``[T_i, tokens_i, D_llm]``.
+    """
+    mode = getattr(model.config, "mm_spatial_pool_mode", None) or "bilinear"
+    samples = tokens.split([part.num_frames for part in parts])
+    return [
+        sample if part.stride is None else pool_tokens(sample, part.stride, mode)
+        for sample, part in zip(samples, parts, strict=True)
+    ]
+
+
 def encode_batch(model: Any, frames: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
-    """Encode, pool and project a batch.
+    """Encode, pool and project a batch of a TAM model.
 
     A blank picture is not encoded beside real ones: it would count in the router losses.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next.model_config import is_tam
 from tam_plugin.patches.record import Patch
 
@@ -19,18 +20,21 @@ def _prepare(original: Callable) -> Callable:
 
     @functools.wraps(original)
     def prepare_inputs_labels_for_multimodal(self, *args, **kwargs):
-        if not is_tam(self):
-            return original(self, *args, **kwargs)
         from tam_plugin.patches.llava_next.modality import host_modalities
-        from tam_plugin.patches.llava_next.multimodal import plan_batch, planned
+        from tam_plugin.patches.llava_next.multimodal import check_rows, plan_batch, planned
 
         call = signature.bind(self, *args, **kwargs)
         call.apply_defaults()
         images = call.arguments["images"]
         if images is None:
             return original(self, *args, **kwargs)
-        modalities = call.arguments["modalities"] = host_modalities(call.arguments["modalities"])
-        with planned(plan_batch(self, images, modalities)):
+        modalities = host_modalities(call.arguments["modalities"])
+        plan = plan_batch(self, images, modalities)
+        if plan is None:
+            return original(self, *args, **kwargs)
+        call.arguments["modalities"] = modalities
+        check_rows(call.arguments["input_ids"], call.arguments["attention_mask"], modalities, len(images))
+        with planned(plan):
             return original(*call.args, **call.kwargs)
 
     return prepare_inputs_labels_for_multimodal
@@ -39,12 +43,14 @@ def _prepare(original: Callable) -> Callable:
 def _encode_images(original: Callable) -> Callable:
     @functools.wraps(original)
     def encode_images(self, images):
-        from tam_plugin.patches.llava_next.multimodal import SampleTokens, current_plan, encode_batch
+        from tam_plugin.patches.llava_next.multimodal import SampleTokens, current_plan, encode_batch, pool_batch
 
         plan = current_plan()
-        if plan is None or not is_tam(self):
+        if plan is None:
             return original(self, images)
-        return SampleTokens(encode_batch(self, images, plan))
+        if is_tam(self):
+            return SampleTokens(encode_batch(self, images, plan))
+        return SampleTokens(pool_batch(self, original(self, images), plan))
 
     return encode_images
 
@@ -55,9 +61,14 @@ def _encode_multimodals(original: Callable) -> Callable:
         from tam_plugin.patches.llava_next.multimodal import current_plan, encode_batch
 
         plan = current_plan()
-        if plan is None or not is_tam(self):
+        if plan is None:
             return original(self, videos_or_images, video_idx_in_batch, split_sizes)
-        return encode_batch(self, videos_or_images, plan)
+        if is_tam(self):
+            return encode_batch(self, videos_or_images, plan)
+        raise InputError(
+            "this LLaVA-NeXT pools videos before its projector and at one stride: for videos with a budget take a "
+            "TAM checkpoint, or a host from 2024-06-28 on"
+        )
 
     return encode_multimodals
 
@@ -67,7 +78,7 @@ def _pool(original: Callable) -> Callable:
     def get_2dPool(self, image_feature, *args, **kwargs):
         from tam_plugin.patches.llava_next.multimodal import current_plan
 
-        if current_plan() is not None and is_tam(self):
+        if current_plan() is not None:
             return image_feature
         return original(self, image_feature, *args, **kwargs)
 

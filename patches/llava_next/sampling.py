@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
 from tam_plugin.errors import InputError
+from tam_plugin.patches.llava_next.marks import HUMAN, with_own_mark_first
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
 
-IMAGE_TOKEN = "<image>"
 FRAME_FOLDER_FPS = 2.0
 """Frames per second that the host takes a folder of frames for."""
 FRAME_FOLDER_MARK = "shareVideoGPTV"
@@ -71,9 +71,8 @@ def with_instruction(
         lines.append(time_instruction(video.info.duration_s, video.timestamps_s.tolist()))
     if task and budget.task is not None:
         lines.append(task_instruction(budget.task))
-    if lines:
-        turn = turns[_first_human(turns)]
-        turn["value"] = "\n".join([IMAGE_TOKEN, *lines, turn["value"].replace(IMAGE_TOKEN, "")])
+    turn = turns[_first_human(turns)]
+    turn["value"] = with_own_mark_first(turn["value"], lines)
     return turns
 
 
@@ -84,6 +83,6 @@ def path_for_host(path: str) -> str:
 
 def _first_human(conversations: Sequence[dict[str, Any]]) -> int:
     for index, turn in enumerate(conversations):
-        if turn.get("from") in ("human", "user") and isinstance(turn.get("value"), str):
+        if turn.get("from") in HUMAN and isinstance(turn.get("value"), str):
             return index
     raise InputError("the sample has no human turn: expected one with 'from': 'human' and its text in 'value'")

@@ -103,8 +103,8 @@ class VideoAssistant:
         count = most.max_frames if isinstance(most, BudgetPolicy) else most.num_frames
         budget = VisualBudget.of(count, 1, task=TaskType.FINE_GRAINED_ATTRIBUTES)
         question = self._question(query, budget, options, 99_999.0, [99_999.0] * count)
-        words = len(encode_words(self.loaded.tokenizer, question)) + TEMPLATE_TOKENS
-        return config.host_policy(most, text_tokens=words, max_output_tokens=max_new_tokens)
+        tokens = len(encode_words(question, self.loaded.tokenizer, config)) + TEMPLATE_TOKENS
+        return config.host_policy(most, text_tokens=tokens, max_output_tokens=max_new_tokens)
 
     def _question(self, query, budget, options, duration_s, timestamps_s) -> str:
         instruction = self.config.tam_config.instruction

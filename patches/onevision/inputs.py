@@ -14,6 +14,7 @@ import torch
 
 from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
 from tam_plugin.errors import ConfigError, InputError, check_unicode
+from tam_plugin.patches import words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -103,7 +104,7 @@ def _row(turn: VideoTurn, tokenizer: PreTrainedTokenizerBase, config: TamOnevisi
     """Token ids and labels of one turn in the ChatML form of the OneVision checkpoints."""
     visual = [] if turn.frames is None else [config.video_token_id] * _placeholders(turn, config)
     ids = _encode(tokenizer, "<|im_start|>user ") + visual + _encode(tokenizer, "\n")
-    ids += encode_words(tokenizer, turn.question) + _encode(tokenizer, "<|im_end|><|im_start|>assistant\n")
+    ids += encode_words(turn.question, tokenizer, config) + _encode(tokenizer, "<|im_end|><|im_start|>assistant\n")
     vocabulary = config.text_config.vocab_size
     if not all(isinstance(token, int) and 0 <= token < vocabulary for token in ids):
         raise ConfigError(
@@ -112,7 +113,7 @@ def _row(turn: VideoTurn, tokenizer: PreTrainedTokenizerBase, config: TamOnevisi
         )
     labels = [IGNORE_INDEX] * len(ids)
     if turn.answer is not None:
-        answer = encode_words(tokenizer, turn.answer) + _encode(tokenizer, "<|im_end|>")
+        answer = encode_words(turn.answer, tokenizer, config) + _encode(tokenizer, "<|im_end|>")
         ids, labels = ids + answer, labels + answer
     return {"input_ids": ids, "labels": labels}
 
@@ -129,14 +130,14 @@ def _placeholders(turn: VideoTurn, config: TamOnevisionConfig) -> int:
     return config.video_tokens(len(frames), turn.pool_stride)
 
 
-def encode_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """User text: a mark such as ``<video>`` or ``<|im_end|>`` in it stays words and never becomes a special token.
+def encode_words(text: str, tokenizer: PreTrainedTokenizerBase, config: TamOnevisionConfig) -> list[int]:
+    """Token ids of words: a mark such as ``<video>`` or ``<|im_end|>`` in them never becomes a special token.
 
     Raises:
-        InputError: it is no valid Unicode.
+        InputError: it is no valid Unicode, or the tokenizer cannot write such a mark as text.
     """
     check_unicode(text)
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return words.encode_words(tokenizer, text, (config.image_token_id, config.video_token_id))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -19,11 +19,10 @@ from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
 from tam_plugin.patches.onevision.demo import demo_tokenizer
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded
 from tam_plugin.video import probe_video, sample_frames
+from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
 
 DENSE, TAM = "dense", "TAM"
 PARTS = ("frames", "tower", "prefill", "decoding", "rest")
-NATIVE_SIZE_LIMIT = 1920
-"""Pixels a side that are decoded, at most, as everywhere that answers are given."""
 
 
 class WholeAnswer:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
     from tam_plugin.vision import RoutingCollector
 
-NATIVE_SIZE_LIMIT = 1920
-"""Pixels a side that are decoded, at most. Frames up to this size reach the encoder with the host's own pixels."""
-
 
 def add_parser(subparsers) -> None:
     """Register the command."""
@@ -43,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from tam_plugin.patches.onevision import VideoAssistant
     from tam_plugin.report import write_case
     from tam_plugin.video import contact_sheet
+    from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
     from tam_plugin.vision import collect_routing
 
     if args.max_new_tokens < 1:

@@ -64,6 +64,14 @@ def llava_tam(llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def llava_plain(llava: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint of LLaVA-NeXT with a SigLIP tower of 27 × 27, and the hub cache that has the tower."""
+    folder = tmp_path_factory.mktemp("plain")
+    tiny.write_siglip(folder / "hub")
+    return tiny.write_dense(folder / "llava-qwen-dense", folder / "hub"), folder / "hub"
+
+
 @pytest.fixture
 def instances(lmms_eval):
     """``instances(rows, continuations=None, **changes)``: requests as a task makes them."""

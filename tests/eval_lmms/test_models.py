@@ -123,6 +123,33 @@ def test_fixed_policy_is_llava_vid(llava_tam, videos, instances, time):
         assert [loss for loss, _ in texts(model.loglikelihood(scored))] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_plain_checkpoint_follows_a_policy(llava_plain, videos, instances, tmp_path):
+    """The language model sees what the policy's stride makes; by itself the host would take stride 2."""
+    import yaml
+
+    from tam_plugin.budget.policy import DEFAULT_POLICY
+    from tests.llava import tiny
+
+    checkpoint, hub = llava_plain
+    values = yaml.safe_load(DEFAULT_POLICY.read_text())
+    for group in values["groups"].values():
+        group["strides"] = [3]
+    policy, log = tmp_path / "policy.yaml", tmp_path / "log.jsonl"
+    policy.write_text(yaml.safe_dump(values))
+    with tiny.hub_cache(hub):
+        model = make("llava_next", checkpoint, videos, policy=policy, max_frames=2, log=log)
+    seen = []
+    layer = model.host.model.get_model().layers[0]
+    layer.register_forward_pre_hook(
+        lambda _, args, more: seen.append((args[0] if args else more["hidden_states"]).shape[1]), with_kwargs=True
+    )
+    model.generate_until(instances(videos[:1]))
+    (record,) = read_log(log)
+    assert (record["stride"], record["frames"], record["fallback"], record["error"]) == (3, 2, None, None)
+    assert record["visual_tokens"] == 2 * 9 * (9 + 1)  # a newline token for each row of the grid
+    assert seen[0] == record["prompt_tokens"]
+
+
 def test_an_undecodable_video_is_an_error_and_never_cached(onevision, videos, instances, tmp_path):
     from lmms_eval.caching.response_cache import ResponseCache
 

@@ -71,6 +71,22 @@ def test_budgets_are_those_made_on_the_fly(folder, tmp_path, opened):
     assert plain.planner._inductor is not None and dataset.planner._inductor is None
 
 
+def test_what_was_planned_is_not_probed(folder, tmp_path, monkeypatch):
+    """A planned sample opens its video once, for its frames; where planning opened none, the first time tells."""
+    import tam_plugin.patches.llava_next.dataset as of_dataset
+
+    rows = samples()[:2]
+    known = with_plans(folder, rows, "--video-folder", str(folder), out=str(tmp_path / "known"))
+    unknown = with_plans(folder, rows, out=str(tmp_path / "unknown"))
+    probed = []
+    probe = of_dataset.probe_video
+    monkeypatch.setattr(of_dataset, "probe_video", lambda path, **more: probed.append(path) or probe(path, **more))
+    assert budget_of(known[0])[0] == "video" and probed == []
+    for _ in range(2):
+        assert budget_of(unknown[0]) == budget_of(known[0])
+    assert probed == [str(folder / "even.mp4")]
+
+
 def test_workers_load_no_inductor(folder, tmp_path):
     from torch.utils.data import DataLoader
 

@@ -74,6 +74,22 @@ def test_times_are_those_of_the_frames(folder, name):
     assert times_in(text_of(dataset, item)) == pytest.approx([decoded[i][0] for i in chosen], abs=0.006)
 
 
+def test_large_videos_are_decoded_as_for_answers(folder):
+    """Native up to the limit, which :func:`test_prompt_is_the_hosts_word_for_word` shows; scaled beyond it."""
+    from tam_plugin import sample_frames
+    from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
+    from tests.video.clips import make_clip
+
+    make_clip(folder / "wide.mp4", 6, size=(NATIVE_SIZE_LIMIT + 80, 48), fps=3)
+    model = tam_model()
+    dataset = tam(folder, [sample("wide.mp4", COUNT)], model, plan_lookup=lambda _: VisualBudget.of(4, 2, grid=GRID))
+    pixels, size, _ = dataset[0]["image"][0]
+    frames = sample_frames(folder / "wide.mp4", 4, size=NATIVE_SIZE_LIMIT).frames
+    assert frames.shape == (4, 48, NATIVE_SIZE_LIMIT, 3) and size == (NATIVE_SIZE_LIMIT + 80, 48)
+    process = model.get_vision_tower().image_processor.preprocess
+    assert torch.equal(pixels, process(frames, return_tensors="pt")["pixel_values"])
+
+
 def test_prompt_is_the_hosts_word_for_word(folder):
     """The host's own item of the same frames, with its own time instruction, has the same ids and labels."""
     model = tam_model(instruction={"time": False})

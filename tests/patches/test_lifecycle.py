@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import shutil
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tam_plugin.patches import boot
 from tam_plugin.patches.import_hooks import PostImportFinder
 from tam_plugin.patches.lifecycle import APPLIED, NOT_NEEDED, OFF, WAITING, Patcher
 from tam_plugin.patches.record import ABSENT, HostDriftError, Patch
 
 
-@pytest.fixture
-def host(tmp_path, monkeypatch):
+def follow(patcher):
+    """An installed finder that applies the records of each module that is executed."""
+    finder = PostImportFinder(
+        [record.module_name for record in patcher.records],
+        lambda module: patcher.executed(module, {record.name for record in patcher.records}),
+    )
+    finder.install()
+    return finder
+
+
+@pytest.fixture(params=["folder"])
+def host(tmp_path, monkeypatch, request):
     """A package ``toyhost``: core defines, user binds by ``from core import``, late is imported by nobody."""
     package = tmp_path / "toyhost"
     package.mkdir()
@@ -36,7 +51,12 @@ def host(tmp_path, monkeypatch):
     )
     (package / "user.py").write_text("from toyhost.core import greet\nfrom toyhost.core import greet as hail\n")
     (package / "late.py").write_text("def answer():\n    return 41\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    if request.param == "zip":
+        shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "toyhost")
+        shutil.rmtree(package)
+        monkeypatch.syspath_prepend(tmp_path / "packed.zip")
+    else:
+        monkeypatch.syspath_prepend(tmp_path)
     yield lambda name: importlib.import_module(f"toyhost.{name}")
     for name in [n for n in sys.modules if n.split(".")[0] == "toyhost"]:
         del sys.modules[name]
@@ -155,21 +175,20 @@ def test_an_inner_block_leaves_the_outer_patches(host):
     assert core.greet("you") == "hello you"
 
 
+@pytest.mark.parametrize("host", ["folder", "zip"], indirect=True)
 def test_hook_patches_a_module_before_its_importers_bind(host):
+    """Also where one loader serves all modules, as that of a zip file does."""
     patcher = Patcher([record(), record("late", "toyhost.late:answer", lambda a: lambda: a() + 1)], rebind="toyhost")
     patcher.apply(patcher.records, import_modules=False)
     assert [row["state"] for row in patcher.status()] == [WAITING] * 2
-    finder = PostImportFinder(
-        [r.module_name for r in patcher.records],
-        lambda module: patcher.apply([r for r in patcher.records if r.module_name == module.__name__]),
-    )
-    finder.install()
+    finder = follow(patcher)
     try:
         user = host("user")
         assert user.hail("you") == "HELLO YOU"
         assert [row["state"] for row in patcher.status()] == [APPLIED, WAITING]
         assert host("late").answer() == 42
-        assert "exec_module" not in vars(user.__spec__.loader)
+        assert host("core").__spec__.loader is host("core").__loader__
+        assert type(host("core").__loader__) is type(host("user").__loader__)  # not one of ours
     finally:
         finder.remove()
         patcher.undo()
@@ -178,8 +197,7 @@ def test_hook_patches_a_module_before_its_importers_bind(host):
 
 def test_an_import_hook_and_install_do_not_both_apply(host):
     patcher = Patcher([record()], rebind="toyhost")
-    finder = PostImportFinder(["toyhost.core"], lambda module: patcher.apply(patcher.records))
-    finder.install()
+    finder = follow(patcher)
     try:
         patcher.apply(patcher.records)
         core = host("core")
@@ -189,3 +207,124 @@ def test_an_import_hook_and_install_do_not_both_apply(host):
     finally:
         finder.remove()
         patcher.undo()
+
+
+def test_a_module_that_is_executed_again_is_patched_again(host):
+    user = host("user")
+    core = host("core")
+    records = [record(), record("size", "toyhost.core:Base.size", lambda size: lambda self: size(self) + 1)]
+    patcher = Patcher(records, rebind="toyhost")
+    first = core.greet
+    patcher.apply(patcher.records)
+    finder = follow(patcher)
+    try:
+        old = core.Base
+        core = importlib.reload(core)
+        second = inspect.getclosurevars(core.greet).nonlocals["original"]
+        assert second is not first and core.greet("you") == user.greet("you") == "HELLO YOU"
+        assert core.Base is not old and core.Base().size() == old().size() == 2
+        del sys.modules["toyhost.core"]
+        again = host("core")
+        assert again is not core and again.greet("you") == "HELLO YOU" and again.Base().size() == 2
+    finally:
+        finder.remove()
+        patcher.undo()
+    assert core.greet is second and user.greet is first
+    assert [cls().size() for cls in (old, core.Base, again.Base)] == [1, 1, 1]
+    assert again.greet("you") == "hello you"
+
+
+def test_finders_behind_are_asked_while_others_come_and_go(host):
+    """Neither a finder that leaves during an import nor its leaving is noticed by the finder behind it."""
+    asked = []
+
+    class Behind:
+        def find_spec(self, name, path=None, target=None):
+            asked.append(name)
+
+    behind = Behind()
+    finder = PostImportFinder(["toyhost.core"], lambda module: None)
+    leaving = boot.ImportHook(["toyhost"], before=lambda module: leaving.remove())
+    sys.meta_path[:0] = [leaving, finder, behind]
+    try:
+        host("core")
+        assert asked == ["toyhost", "toyhost.core"] and leaving not in sys.meta_path
+    finally:
+        finder.remove()
+        sys.meta_path.remove(behind)
+
+
+def test_blocks_that_overlap_each_keep_their_own_patches(host):
+    """The first of two blocks ends first; what lies on top of its patch, on the same target, stays."""
+    core, user = host("core"), host("user")
+    original = core.greet
+    records = [record(group="compat"), record("mark", wrap=lambda g: lambda name: g(name) + "!")]
+    patcher = Patcher(records, rebind="toyhost")
+    compat, tam = patcher.applied("compat"), patcher.applied("tam")
+    compat.__enter__()
+    tam.__enter__()
+    assert core.greet("you") == user.greet("you") == "HELLO YOU!"
+    compat.__exit__(None, None, None)
+    assert core.greet("you") == user.greet("you") == "hello you!"
+    patcher.apply(patcher.select("tam"))
+    tam.__exit__(None, None, None)
+    assert core.greet("you") == "hello you!"
+    patcher.undo()
+    assert core.greet is user.greet is original
+
+
+def test_repairs_of_other_packages_come_before_the_hosts_imports(host, tmp_path):
+    """The host's module can be imported with the repair alone, also after it failed to be imported without."""
+    (tmp_path / "toylibrary.py").write_text("")
+    (tmp_path / "toyhost" / "__init__.py").write_text(
+        "try:\n    from toyhost import sick\nexcept ImportError:\n    pass\nfrom toyhost import sick\n"
+    )
+    (tmp_path / "toyhost" / "sick.py").write_text("from toyhost.core import Base\nfrom toylibrary import gone\n")
+    with pytest.raises(ImportError):
+        host("core")
+    assert "toyhost.core" in sys.modules  # what the failed import left
+    records = [
+        record(),
+        record("gone", "toylibrary:gone", lambda absent: lambda: 1, may_be_absent=True),
+    ]
+    patcher = Patcher(records, rebind="toyhost")
+    patcher.apply(patcher.records)
+    assert host("sick").gone() == 1 and host("core").greet("you") == "HELLO YOU"
+    patcher.undo()
+    assert not hasattr(sys.modules.pop("toylibrary"), "gone")
+
+
+def test_threads_leave_nothing(host):
+    """Threads that apply, undo and open blocks at once, while others import the modules."""
+    records = [record(), record("size", "toyhost.core:Base.size", lambda size: lambda self: size(self) + 1)]
+    patcher = Patcher(records, rebind="toyhost")
+    finder = follow(patcher)
+    start = threading.Barrier(8)
+
+    def work(number):
+        start.wait()
+        for turn in range(100):
+            if number == 0:
+                patcher.undo()
+            elif number % 2:
+                with patcher.applied():
+                    pass
+            else:
+                patcher.apply(patcher.records)
+                assert host(("core", "user")[turn % 2])
+        return True
+
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(work, range(8))) == [True] * 8
+        assert host("core").greet("you") in ("hello you", "HELLO YOU") and host("core").Base().size() in (1, 2)
+    finally:
+        sys.setswitchinterval(switch_s)
+        finder.remove()
+        patcher.undo()
+    core, user = host("core"), host("user")
+    assert core.greet is user.greet is user.hail
+    for function in (core.greet, core.Base.size):
+        assert function.__code__.co_filename == core.__file__
