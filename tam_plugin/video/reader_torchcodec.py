@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tam_plugin.errors import InputError, MissingDependencyError
+from tam_plugin.errors import InputError, require
 from tam_plugin.video.container import one_line
 from tam_plugin.video.reader import ReadRequest, other_count
 
@@ -18,15 +18,7 @@ def require_torchcodec() -> Any:
     Raises:
         MissingDependencyError: torchcodec is not installed, or does not load.
     """
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = one_line(error).strip().split(".")[0]
-        raise MissingDependencyError(
-            f"video backend 'torchcodec' needs the package 'torchcodec', which cannot be imported ({reason}); "
-            f"pip install 'tam-plugin[torchcodec]' and install FFmpeg's libraries"
-        ) from error
-    return VideoDecoder
+    return require("torchcodec.decoders", needed_for="video backend 'torchcodec'").VideoDecoder
 
 
 def read(request: ReadRequest) -> None:
