@@ -50,7 +50,7 @@ def onevision() -> Host:
     except Exception as error:  # whatever stands beside transformers and is broken
         return Host("onevision", False, reason_of(error), remedy_of(error, "transformers"))
     if not found:
-        remedy = "pip install 'transformers>=4.57'"
+        remedy = "install transformers 4.57 or newer, in another environment than LLaVA-NeXT's if that pins its own"
         return Host("onevision", False, f"transformers {version} is too old for LLaVA-OneVision", remedy)
     return Host("onevision", True, f"LLaVA-OneVision of transformers {version}")
 
@@ -96,9 +96,9 @@ def import_llava(*modules: str) -> None:
         cause = re.search(r"Failed to import .*? Error: (.*)", printed.getvalue())
         reason = f"{cause.group(1)}; " if cause else ""
         named = re.search(r"No module named '([\w.]+)'", reason)
-        missing = named.group(1) if named else missing_module(error)
+        missing = named.group(1).partition(".")[0] if named else missing_module(error)
         if missing == "llava":
             remedy = llava_next().remedy
         else:
-            remedy = install_command("llava", "llava-host") if missing else remedy_of(error, "llava")
+            remedy = install_command(missing, "llava-host") if missing else remedy_of(error, "llava", reason)
         raise MissingDependencyError(f"LLaVA-NeXT cannot be imported ({reason}{reason_of(error)})", remedy) from error

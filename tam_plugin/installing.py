@@ -12,6 +12,15 @@ NO_TORCHVISION = (
     "torchvision {torchvision} does not fit torch {torch}: 'pip uninstall torchvision' (nothing here needs it), or "
     "install the torchvision of the same release and build as torch"
 )
+_DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "flash_attn": "flash-attn",
+    "google": "protobuf",
+    "lmms_eval": "lmms-eval",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+}
+"""Importable names of packages that the index knows by another name."""
 _CUDA_LIBRARY = re.compile(r"lib(nvrtc|cudart|torch_cuda|c10_cuda|cublas|nvjpeg)\w*\.so")
 _FFMPEG_LIBRARY = re.compile(r"lib(avutil|avcodec|avformat|avdevice|avfilter|swscale|swresample)\.so|FFmpeg")
 
@@ -25,13 +34,16 @@ def installed_version(package: str) -> str | None:
 
 
 def install_command(package: str, extra: str | None = None) -> str:
-    """The command that brings what ``extra`` lists, by the packages' own names and bounds; ``package`` without one.
+    """The command that brings ``package``: with all that ``extra`` lists, by names and bounds, if it is among them.
 
     The project is on no package index, so that ``pip install 'tam-plugin[extra]'`` would find nothing.
     """
     if package == "torchcodec":  # which release it must be, no range can say
         return torchcodec_remedy()
-    names = (requirements_of(extra) if extra else []) or [package]
+    name = _DISTRIBUTIONS.get(package, package)
+    names = requirements_of(extra) if extra else []
+    if not any(re.match(rf"{re.escape(name)}\b", listed) for listed in names):
+        names = [name]
     return f"pip install {' '.join(repr(name) for name in names)}"
 
 
@@ -45,9 +57,15 @@ def requirements_of(extra: str) -> list[str]:
     return [requirement for requirement, marker in pairs if re.search(rf"""extra == ['"]{extra}['"]""", marker)]
 
 
-def remedy_of(error: BaseException, package: str) -> str:
-    """What to do about a package that is installed but raised ``error`` when it was imported."""
-    reason = reason_of(error)
+def remedy_of(error: BaseException, package: str, printed: str = "") -> str:
+    """What to do about a package that is installed but raised ``error`` when it was imported.
+
+    Args:
+        error: what importing it raised.
+        package: its importable name.
+        printed: what it printed of the cause, where the error does not say it.
+    """
+    reason = f"{printed} {reason_of(error)}"
     if "torchvision::" in reason or re.search(r"torchvision\S*: undefined symbol", reason):
         return NO_TORCHVISION.format(torchvision=installed_version("torchvision"), torch=installed_version("torch"))
     missing = missing_module(error)
