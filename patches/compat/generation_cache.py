@@ -1,4 +1,4 @@
-"""Newer transformers (5.24) call the cache of keys and values ``cache``; the host's models know ``past_key_values`` alone."""
+"""transformers 5.24 hands its cache over as ``cache``, where the host's models know ``past_key_values`` alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _knows_the_old_name_alone(model: str) -> Callable[[ModuleType], bool]:
 
 
 def _takes_cache(original: Callable) -> Callable:
-    """Generation hands the cache over by its new name; the host gives it to transformers by the old one, which takes it."""
+    """Take the cache by its new name too; the host hands it on by the old one, which transformers still takes."""
 
     @functools.wraps(original)
     def forward(self, *args: Any, **kwargs: Any) -> Any:

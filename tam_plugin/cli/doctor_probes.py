@@ -106,13 +106,14 @@ def _hub_cache() -> str:
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
-    if not folder.exists():
-        return f"{folder}, made when it is first needed"
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        next(folder.iterdir(), None)
+        next(there.iterdir(), None)
     except OSError as error:
-        return f"{folder}, which cannot be read ({error.strerror})"
-    return f"{folder}{'' if os.access(folder, os.W_OK) else ', which cannot be written'}"
+        return f"{folder}, which cannot be read: {there}: {error.strerror}"
+    if not os.access(there, os.W_OK):
+        return f"{folder}, which cannot be written: {there} is read-only"
+    return f"{folder}{'' if there == folder else ', made when it is first needed'}"
 
 
 def _ask() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import tam_plugin
-from tam_plugin.errors import TamError
+from tam_plugin.errors import TamError, reason_of
 
 COMMANDS = (
     "plan",
@@ -81,6 +81,8 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, TamError):
         return text
+    if isinstance(error, ImportError):  # a package that stands beside the one asked for may be what is broken
+        return f"{reason_of(error)[:500]} ('tam doctor' tells what can run here and what to do)"
     return f"{type(error).__name__}: {text[:500]} (a defect or a failing machine: --debug shows where)"
 
 

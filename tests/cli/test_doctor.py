@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,13 +54,11 @@ def test_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     import torch
     import transformers
 
-    code, report = examine(capsys)
+    code, report = examine(capsys, "--for", "ask", "--for", "decode")
     assert code == 0
     assert torch.__version__.startswith(report["packages"]["torch"])
     jobs = report["jobs"]
-    assert list(jobs) == ["ask", "train", "evaluate", "serve", "decode"]
     assert jobs["ask"]["ready"] and transformers.__version__ in jobs["ask"]["detail"]
-    assert not jobs["serve"]["ready"]
     readers = jobs["decode"]["readers"]
     assert readers["pyav"]["ready"] and "4 frames of sample.mp4" in readers["pyav"]["detail"]
     for reader in ("decord", "torchcodec"):
@@ -72,6 +74,7 @@ def test_every_broken_package_is_named_and_takes_nothing_else_with_it(
     assert code == 0  # no job was asked for
     assert report["packages"]["torch"] is not None and report["extras"]["torchvision"] == "9.9"
     jobs, readers = report["jobs"], report["jobs"]["decode"]["readers"]
+    assert list(jobs) == ["ask", "train", "evaluate", "serve", "decode"]
     assert not any(jobs[job]["ready"] for job in ("ask", "train", "evaluate", "serve"))
     assert "operator torchvision::nms does not exist" in jobs["ask"]["detail"]
     assert "torchvision 9.9 does not fit torch" in jobs["ask"]["remedy"]
@@ -82,7 +85,17 @@ def test_every_broken_package_is_named_and_takes_nothing_else_with_it(
     assert "SIGABRT" in readers["decord"]["detail"]
     assert "libnvrtc.so.99: cannot open shared object file" in readers["torchcodec"]["detail"]
     assert "a build for CUDA" in readers["torchcodec"]["remedy"] and "torchcodec==" in readers["torchcodec"]["remedy"]
-    assert str(broken / "cache") in report["hub_cache"] and "cannot be read" in report["hub_cache"]
+    assert report["hub_cache"].endswith(f"which cannot be read: {broken / 'cache'}: Not a directory")
+
+
+def test_a_command_beside_a_broken_package_names_the_cause(broken: Path, sample_clip: Path) -> None:
+    for name in ("decord", "torchcodec"):
+        shutil.rmtree(broken / name)
+    command = [sys.executable, "-m", "tam_plugin.cli.main", "ask", str(sample_clip), "--query", "What is on the sign?"]
+    environment = {**os.environ, "PYTHONPATH": str(broken)}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1 and ran.stderr.count("\n") == 1
+    assert "operator torchvision::nms does not exist" in ran.stderr and "tam doctor" in ran.stderr
 
 
 def test_a_job_that_was_asked_for_decides_the_exit_code(capsys: pytest.CaptureFixture[str], broken: Path) -> None:
