@@ -117,7 +117,7 @@ def torchcodec_for(torch_version: str) -> str | None:
     all builds from torch 2.11 on.
     """
     numbers = re.match(r"(\d+)\.(\d+)", torch_version)
-    release = tuple(map(int, numbers.groups())) if numbers else (0, 0)
+    release = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     if release >= (2, 11):
         return "0.13"
     return {(2, 10): "0.10", (2, 9): "0.9"}.get(release)
