@@ -2,6 +2,7 @@
 # PYTHON, VENV, PIP_ARGS and TRANSFORMERS can be set on the command line.
 PYTHON       ?= python3
 VENV         ?= .venv
+EVAL_VENV    ?= $(VENV)-eval
 PIP_ARGS     ?=
 TRANSFORMERS ?=
 BIN          := $(VENV)/bin
@@ -12,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 LLAVA_NEXT_HOME ?= $(HOME)/.cache/tam_plugin/LLaVA-NeXT
-.PHONY: help demo test hosttest coverage lint format bench clean
+.PHONY: help demo test hosttest evaltest coverage lint format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,11 +49,22 @@ test: $(VENV)/.test $(HOST_READY)  ## run the tests (make test TRANSFORMERS=4.57
 
 $(VENV)/.host: $(VENV)/.test
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,llava-host]'
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_ARGS) --no-build-isolation 'deepspeed==0.19.8'
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt --no-build-isolation deepspeed
 	@touch $@
 
 hosttest: $(VENV)/.host  ## run the LLaVA-NeXT tests against the checkout in LLAVA_NEXT_HOME, with its own requirements
 	$(ONE_THREAD) LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest tests/llava
+
+# lmms-eval's own bounds fit no other environment. Its torchvision does not load beside torch's build for the CPU, and
+# then breaks whatever looks for it; nothing here needs it.
+$(EVAL_VENV)/.eval: setup.cfg constraints-eval.txt
+	$(PYTHON) -m venv $(EVAL_VENV)
+	$(EVAL_VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints-eval.txt -e '.[eval,test,llava-host]'
+	$(EVAL_VENV)/bin/python -c 'import torchvision' 2>/dev/null || $(EVAL_VENV)/bin/python -m pip uninstall -y torchvision
+	@touch $@
+
+evaltest: $(EVAL_VENV)/.eval  ## run the lmms-eval tests in an environment of their own
+	$(ONE_THREAD) LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(EVAL_VENV)/bin/python -m pytest tests/eval_lmms
 
 coverage: $(VENV)/.test  ## run the tests and print the coverage of every file
 	$(ONE_THREAD) $(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
@@ -67,4 +79,4 @@ bench: $(VENV)/.test  ## every benchmark, as ratios against the hosts' way
 	@for b in video preprocess tower inductor; do echo "== $$b"; $(BIN)/tam bench $$b || exit 1; done
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf $(VENV) $(EVAL_VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

@@ -89,7 +89,7 @@ def render(results: dict[str, dict[str, object]], cells: list[str]) -> str:
                 for cell in cells:
                     found = next((r for r in here if r["packages"] == packages and r["cell"] == cell), None)
                     marks.append(_mark(found, notes))
-                out.append(f"| {_transformers(packages)} | {' | '.join(marks)} |")
+                out.append(f"| {_label(packages, [str(r['packages']) for r in here])} | {' | '.join(marks)} |")
             out += ["", *[f"{n}. {note}" for n, note in enumerate(notes, 1)]] if notes else []
     out += ["", "## Environments", ""]
     out += [f"- {p}" for p in sorted({str(r["packages"]) for r in results.values()}, key=_by_version)]
@@ -110,6 +110,13 @@ def _by_version(packages: str) -> list[int]:
 
 def _transformers(packages: str) -> str:
     return packages.partition(",")[0].partition(" ")[2]
+
+
+def _label(packages: str, all_packages: list[str]) -> str:
+    """The version of transformers, and torch's where another environment has the same one."""
+    version = _transformers(packages)
+    others = [p for p in all_packages if p != packages and _transformers(p) == version]
+    return f"{version}, {packages.split(', ')[1]}" if others else version
 
 
 def _mark(found: dict[str, object] | None, notes: list[str]) -> str:

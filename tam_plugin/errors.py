@@ -65,7 +65,17 @@ class ConfigError(TamError, ValueError):
 
 
 class MissingDependencyError(TamError, ImportError):
-    """An optional package is needed for what was asked; the message names it and how to install it."""
+    """A package is needed for what was asked; the message names it and how to install it.
+
+    Args:
+        problem: what is missing, or does not load and why.
+        remedy: what to do; the message ends with it.
+    """
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(problem if remedy is None else f"{problem}: {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 class TamNotice(UserWarning):
@@ -87,9 +97,41 @@ def require(module: str, *, needed_for: str, extra: str | None = None):
 
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # a package whose libraries do not load raises any of these
+        from tam_plugin.installing import install_command, remedy_of
+
         package = module.partition(".")[0]
-        target = f"tam-plugin[{extra}]" if extra else package
-        raise MissingDependencyError(
-            f"{needed_for} needs the package {package!r}, which cannot be imported ({error}); pip install '{target}'"
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            state, remedy = "is not installed", install_command(package, extra)
+        else:
+            state, remedy = f"does not load ({reason_of(error)})", remedy_of(error, package)
+        raise MissingDependencyError(f"{needed_for} needs the package {package!r}, which {state}", remedy) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception and what caused it on one line, the innermost cause first; stack frames are left out."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = _without_frames(str(current))
+        if isinstance(current, TamError):  # its message has its causes
+            parts.append(text)
+            break
+        if text and not any(text in part for part in parts):
+            parts.append(f"{type(current).__name__}: {text}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "; ".join(reversed(parts)) or type(error).__name__
+
+
+def _without_frames(text: str) -> str:
+    """A message on one line. Some packages quote whole tracebacks in theirs, of which only the errors tell anything."""
+    if "Traceback (most recent call last)" not in text:
+        return " ".join(text.split())
+    noise = re.compile(r"\s+File |\s+[\^~]+\s*$|Traceback \(|The above exception|During handling")
+    lines = text.splitlines()
+    kept: dict[str, None] = {}  # each line once, in order
+    for before, line in zip(["", *lines], lines, strict=False):
+        source = line.startswith("    ") and before.lstrip().startswith("File ")
+        if line.strip() and not source and not noise.match(line):
+            kept[line.strip()] = None
+    return " ".join(kept)

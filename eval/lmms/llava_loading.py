@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tam_plugin.errors import ConfigError, MissingDependencyError
+from tam_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from tam_plugin.eval.lmms.llava_next import TallvaSettings
@@ -19,15 +19,10 @@ def import_host() -> None:
         MissingDependencyError: it is not there, or something that it needs.
     """
     from tam_plugin.patches import activation
+    from tam_plugin.patches.hosts import import_llava
 
     activation.start()
-    try:
-        import llava.model.builder  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"model tallva needs LLaVA-NeXT, which cannot be imported ({error}): put its folder on PYTHONPATH and "
-            "pip install 'tam-plugin[llava-host]'"
-        ) from error
+    import_llava("llava.model.builder")
 
 
 def load_checkpoint(settings: TallvaSettings, device: torch.device) -> tuple[Any, Any, Any, int]:

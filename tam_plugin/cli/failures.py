@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from tam_plugin.errors import TamError, one_line
+from tam_plugin.errors import TamError, one_line, reason_of
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or write to another disk; the same command again resumes where it can",
@@ -85,5 +85,7 @@ def describe(error: Exception) -> tuple[str, int]:
     failure = machine_failure(error)
     if failure is not None:
         return failure, 2
+    if isinstance(error, ImportError):  # a package that stands beside the one asked for may be what is broken
+        return f"{reason_of(error)[:500]} ('tam doctor' tells what can run here and what to do)", 1
     text = one_line(error)
     return f"{type(error).__name__}: {text[:500]} (a defect: --debug shows where)", 1

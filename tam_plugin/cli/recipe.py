@@ -59,15 +59,16 @@ def run_rate(args: argparse.Namespace) -> int:
 
 def run_preview(args: argparse.Namespace) -> int:
     """Print the tables."""
-    from tam_plugin.patches import activation, hosts
+    from tam_plugin.patches import activation
+    from tam_plugin.patches.hosts import llava_next
     from tam_plugin.training.memory import GIGA, format_estimate
     from tam_plugin.training.parts import format_parts
 
     if args.gpus < 1:
         raise InputError(f"--gpus {args.gpus}: expected at least 1")
-    llava = next(host for host in hosts() if host.name == "llava")
+    llava = llava_next()
     if not llava.ready:
-        raise MissingDependencyError(f"{llava.detail}; put its checkout on PYTHONPATH")
+        raise MissingDependencyError(llava.detail, llava.remedy)
     activation.start()
     from tam_plugin.patches.llava_next.preview import preview
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tam_plugin.errors import MissingDependencyError
-from tam_plugin.video.container import one_line
+from tam_plugin.errors import require
 from tam_plugin.video.foreign import cannot_read, take_checked
 from tam_plugin.video.guest import BATCH, Guest, GuestError
 from tam_plugin.video.index import PacketIndex
@@ -27,14 +26,7 @@ def require_torchcodec() -> Any:
     Raises:
         MissingDependencyError: torchcodec is not installed, or does not load.
     """
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError, OSError) as error:
-        raise MissingDependencyError(
-            f"video backend 'torchcodec' needs the package 'torchcodec', which cannot be imported ({one_line(error)}); "
-            f"install the torchcodec that was built for your torch (0.13 for torch 2.13), and FFmpeg's libraries"
-        ) from error
-    return VideoDecoder
+    return require("torchcodec.decoders", needed_for="video backend 'torchcodec'").VideoDecoder
 
 
 def read(request: ReadRequest, exempt: set[int]) -> None:

@@ -19,7 +19,7 @@ __all__ = ["dense_and_tokenizer", "host", "llava", "make_tam"]
 @pytest.fixture(scope="session")
 def lmms_eval():
     """The harness; tests that need it are skipped where it is not installed."""
-    return pytest.importorskip("lmms_eval", reason="needs lmms-eval (pip install 'tam-plugin[eval]')")
+    return pytest.importorskip("lmms_eval", reason="needs lmms-eval, in an environment of its own: make evaltest")
 
 
 @pytest.fixture(scope="session")

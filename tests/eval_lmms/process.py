@@ -49,7 +49,7 @@ def run_lmms_eval(folder: Path, *arguments: Any, **options: Any) -> Outcome:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     return Outcome(folder / "out", done.stdout, done.returncode)
