@@ -89,7 +89,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-        encode_words(tokenizer, "What?")
+        encode_words("What?", tokenizer, model.config)
     except Exception as error:  # its files' own parsers raise their own
         raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
     model.generation_config = followed(model.generation_config, model.config.text_config.vocab_size, name_or_path)
