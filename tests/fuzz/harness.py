@@ -362,9 +362,9 @@ def replay(fuzzer: Fuzzer, folder: Path) -> int:
     return faults
 
 
-def parser_of(fuzzer: Fuzzer, description: str) -> argparse.ArgumentParser:
-    """The options that every fuzz command has."""
-    parser = argparse.ArgumentParser(prog=f"python -m tests.fuzz.{fuzzer.name}", description=description)
+def parser_of(name: str, description: str) -> argparse.ArgumentParser:
+    """The options that every fuzz command has; ``name`` is the fuzzer's."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.fuzz.{name}", description=description)
     parser.add_argument("--seconds", type=float, help="begin no case after this time (default 60, if no --cases)")
     parser.add_argument("--cases", type=int, metavar="N", help="end after N cases")
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases (default 0)")
@@ -396,4 +396,4 @@ def run(fuzzer: Fuzzer, options: argparse.Namespace) -> int:
 
 def main(fuzzer: Fuzzer, arguments: Sequence[str] | None = None) -> int:
     """The command of ``fuzzer``; returns its exit code."""
-    return run(fuzzer, parser_of(fuzzer, (type(fuzzer).__doc__ or "").partition("\n")[0]).parse_args(arguments))
+    return run(fuzzer, parser_of(fuzzer.name, (type(fuzzer).__doc__ or "").partition("\n")[0]).parse_args(arguments))
