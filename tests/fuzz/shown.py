@@ -193,6 +193,8 @@ def _fault_of_whole(video: Any, num_frames: int, shown: Shown) -> str | None:
     count = len(shown.cells)
     if video.info.num_frames != count:
         return f"{video.info.num_frames} frames instead of {count}"
+    if video.damaged_frames and not shown.corrupt.any():
+        return f"damage is reported where there is none: {list(video.damaged_frames)[:8]}"
     expected = np.linspace(0, count - 1, min(num_frames, count), dtype=int)
     if not np.array_equal(video.indices, expected):
         return f"indices {video.indices.tolist()} instead of {expected.tolist()}"
@@ -202,9 +204,6 @@ def _fault_of_whole(video: Any, num_frames: int, shown: Shown) -> str | None:
         read = [number_of(cells[row]) for row in bad]
         true = [number_of(shown.cells[expected[row]]) for row in bad]
         return f"{len(bad)} of {len(expected)} frames are others: {read[:8]} instead of {true[:8]}"
-    told = getattr(video, "damaged_frames", ())
-    if len(told) and not shown.corrupt.any():
-        return f"damage reported where there is none: rows {list(told)[:8]}"
     return _fault_of_times(video, shown)
 
 
@@ -224,12 +223,12 @@ def judge_damaged(video: Any, shown: dict[str, Shown], original: Shown) -> Resul
     Each frame that is not reported as damaged must be a picture that a decoder shows at its place or time, or the
     undamaged film's at that place; a picture that the decoder marked as corrupt, and that looks so, must be reported.
     """
-    told = {int(row) for row in getattr(video, "damaged_frames", ())}
+    told = set(video.damaged_frames)
     if not np.isfinite(video.timestamps_s).all() or (np.diff(video.indices) <= 0).any():
         return wrong(f"times {video.timestamps_s.tolist()[:8]}, indices {video.indices.tolist()[:8]}")
     others, untold = [], []
     for row, (index, time_s) in enumerate(zip(video.indices.tolist(), video.timestamps_s.tolist(), strict=True)):
-        if row in told:
+        if index in told:
             continue
         cells = cells_of(video.frames[row])
         matches = [
