@@ -27,9 +27,9 @@ CELLS = (BITS, 8)
 MOST_FRAMES = 400
 """Frames after which a decoder is stopped: more than any film has."""
 
-_MOST_DIFFERENCE = 40
+_NATIVE_DIFFERENCE, _SCALED_DIFFERENCE = 40, 80
 """Largest difference of a cell's average at which two pictures are the same: two conversions to RGB differ by some ten,
-two numbers by about 200."""
+scalers in sharp pictures by more, two numbers by about 200."""
 
 _LIMITS = Limits(wall_s=20, cpu_s=40)
 
@@ -77,9 +77,14 @@ def number_of(cells: np.ndarray) -> int:
     return sum(1 << bit for bit in range(BITS) if white[bit])
 
 
-def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
+def same_picture(first: np.ndarray, second: np.ndarray, most: int = _NATIVE_DIFFERENCE) -> bool:
     """Whether two pictures' averages are those of one picture."""
-    return int(np.abs(first.astype(int) - second).max()) <= _MOST_DIFFERENCE
+    return int(np.abs(first.astype(int) - second).max()) <= most
+
+
+def _most_difference(video: Any) -> int:
+    native = video.frames.shape[1:3] == (video.info.height, video.info.width)
+    return _NATIVE_DIFFERENCE if native else _SCALED_DIFFERENCE
 
 
 def write_shown(film: Path, folder: Path, stem: str) -> None:
@@ -198,8 +203,8 @@ def _fault_of_whole(video: Any, num_frames: int, shown: Shown) -> str | None:
     expected = np.linspace(0, count - 1, min(num_frames, count), dtype=int)
     if not np.array_equal(video.indices, expected):
         return f"indices {video.indices.tolist()} instead of {expected.tolist()}"
-    cells = [cells_of(frame) for frame in video.frames]
-    bad = [row for row, i in enumerate(expected) if not same_picture(cells[row], shown.cells[i])]
+    cells, most = [cells_of(frame) for frame in video.frames], _most_difference(video)
+    bad = [row for row, i in enumerate(expected) if not same_picture(cells[row], shown.cells[i], most)]
     if bad:
         read = [number_of(cells[row]) for row in bad]
         true = [number_of(shown.cells[expected[row]]) for row in bad]
@@ -226,17 +231,19 @@ def judge_damaged(video: Any, shown: dict[str, Shown], original: Shown) -> Resul
     told = set(video.damaged_frames)
     if not np.isfinite(video.timestamps_s).all() or (np.diff(video.indices) <= 0).any():
         return wrong(f"times {video.timestamps_s.tolist()[:8]}, indices {video.indices.tolist()[:8]}")
-    others, untold = [], []
+    others, untold, most = [], [], _most_difference(video)
     for row, (index, time_s) in enumerate(zip(video.indices.tolist(), video.timestamps_s.tolist(), strict=True)):
         if index in told:
             continue
         cells = cells_of(video.frames[row])
         matches = [
-            corrupt for found, corrupt in _candidates(index, time_s, shown, original) if same_picture(cells, found)
+            corrupt
+            for found, corrupt in _candidates(index, time_s, shown, original)
+            if same_picture(cells, found, most)
         ]
         if not matches:
             others.append((index, number_of(cells)))
-        elif all(matches) and not any(same_picture(cells, each) for each in original.cells):
+        elif all(matches) and not any(same_picture(cells, each, most) for each in original.cells):
             untold.append(index)
     if others and any(not each.complete for each in shown.values()):
         return right("not judged: no decoder came to the end")
