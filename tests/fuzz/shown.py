@@ -1,8 +1,8 @@
 """What players show of a file: plain sequential decodes, and the comparison of sampled frames with them.
 
-Two decoders are asked, each for every frame in the order in which it puts them out: libav as PyAV brings it, and the
-``ffmpeg`` program where it is installed, which is another version. On whole files they agree. On damaged ones they need
-not: a frame is what it says if one of them shows it.
+Three decoders are asked, each for every frame in the order in which it puts them out: libav as PyAV brings it, on one
+thread and on two, and the ``ffmpeg`` program where it is installed, which is another version. On whole files they
+agree. On damaged ones they need not: a frame is what it says if one of them shows it.
 """
 
 from __future__ import annotations
@@ -93,22 +93,26 @@ def write_shown(film: Path, folder: Path, stem: str) -> None:
     def by_libav() -> None:
         shown_by_libav(film).save(folder / f"{stem}-libav.npz")
 
+    def by_libav_threads() -> None:
+        shown_by_libav(film, threads=2).save(folder / f"{stem}-threads.npz")
+
     def by_program() -> None:
         shown_by_program(film).save(folder / f"{stem}-ffmpeg.npz")
 
     in_process(by_libav, _LIMITS)
+    in_process(by_libav_threads, _LIMITS)
     if shutil.which("ffmpeg"):
         in_process(by_program, _LIMITS)
 
 
 def read_shown(folder: Path, stem: str) -> dict[str, Shown]:
     """What :func:`write_shown` wrote, by decoder."""
-    found = {name: folder / f"{stem}-{name}.npz" for name in ("libav", "ffmpeg")}
+    found = {name: folder / f"{stem}-{name}.npz" for name in ("libav", "threads", "ffmpeg")}
     return {name: Shown.load(path) for name, path in found.items() if path.exists()}
 
 
-def shown_by_libav(film: Path) -> Shown:
-    """A plain decode by PyAV of the stream that libav takes for the best, on one thread."""
+def shown_by_libav(film: Path, threads: int = 1) -> Shown:
+    """A plain decode by PyAV of the stream that libav takes for the best."""
     import av
 
     cells: list[np.ndarray] = []
@@ -117,7 +121,8 @@ def shown_by_libav(film: Path) -> Shown:
     complete = True
     with av.open(f"file:{film}", metadata_errors="replace") as container:
         stream = container.streams.best("video")
-        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_type = "AUTO"
         for frame in _decoded(container, stream):
             turned = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame))
             cells.append(cells_of(np.ascontiguousarray(turned)))
