@@ -42,12 +42,14 @@ class Shown:
         cells: uint8 ``[n, rows, columns, 3]``, the averages of each picture.
         times_s: float ``[n]``, counted from the first frame; NaN where none is known.
         corrupt: bool ``[n]``, pictures that the decoder marked so.
+        first_key: the first keyframe's place: decoders show grey pictures before it, which readers may leave out.
         complete: False where the decoder was stopped or failed before the end.
     """
 
     cells: np.ndarray
     times_s: np.ndarray
     corrupt: np.ndarray
+    first_key: int = 0
     complete: bool = True
 
     @property
@@ -57,13 +59,13 @@ class Shown:
 
     def save(self, path: Path) -> None:
         """Write it to an ``.npz`` file."""
-        np.savez(path, cells=self.cells, times_s=self.times_s, corrupt=self.corrupt, complete=self.complete)
+        np.savez(path, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Shown:
         """What :meth:`save` wrote."""
         with np.load(path) as arrays:
-            return cls(arrays["cells"], arrays["times_s"], arrays["corrupt"], bool(arrays["complete"]))
+            return cls(**{name: array if array.ndim else array.item() for name, array in arrays.items()})
 
 
 def cells_of(picture: np.ndarray) -> np.ndarray:
@@ -118,6 +120,7 @@ def shown_by_libav(film: Path, threads: int = 1) -> Shown:
     cells: list[np.ndarray] = []
     times: list[float] = []
     corrupt: list[bool] = []
+    keys: list[bool] = []
     complete = True
     with av.open(f"file:{film}", metadata_errors="replace") as container:
         stream = container.streams.best("video")
@@ -128,6 +131,7 @@ def shown_by_libav(film: Path, threads: int = 1) -> Shown:
             cells.append(cells_of(np.ascontiguousarray(turned)))
             times.append(np.nan if frame.time is None else float(frame.time))
             corrupt.append(bool(frame.is_corrupt))
+            keys.append(bool(frame.key_frame))
             if len(cells) == MOST_FRAMES:
                 complete = False
                 break
@@ -135,6 +139,7 @@ def shown_by_libav(film: Path, threads: int = 1) -> Shown:
         np.array(cells, np.uint8).reshape(-1, CELLS[1], CELLS[0], 3),
         np.array(times) - (times[0] if times else 0),
         np.array(corrupt, bool),
+        keys.index(True) if any(keys) else 0,
         complete,
     )
 
@@ -266,8 +271,10 @@ def _candidates(
     """Pictures that may stand at a place or time, and whether the decoder marked them as corrupt."""
     found = []
     for each in (*shown.values(), original):
-        places = set(np.flatnonzero(np.abs(each.times_s - time_s) <= 2e-3).tolist())
-        if index < len(each.cells):
-            places.add(index)
-        found += [(each.cells[place], bool(each.corrupt[place])) for place in places]
+        for start in {0, each.first_key}:
+            since_s = each.times_s[start] if start < len(each.times_s) else 0.0
+            places = set(np.flatnonzero(np.abs(each.times_s - since_s - time_s) <= 2e-3).tolist())
+            if start + index < len(each.cells):
+                places.add(start + index)
+            found += [(each.cells[place], bool(each.corrupt[place])) for place in places]
     return found
