@@ -35,6 +35,11 @@ def test_videos(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_images(tmp_path: Path) -> None:
+    said = fuzz("images", tmp_path, "--cases", "12")
+    assert "images: 12 cases of seed 0, 0 of them could not be made" in said
+
+
 def test_configurations(tmp_path: Path) -> None:
     said = fuzz("config", tmp_path, "--cases", "14", "--targets", "policy", "Inductor")
     assert "config: 14 cases of seed 0, 0 of them could not be made" in said
