@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import random
@@ -302,6 +303,7 @@ def fuzz(fuzzer: Fuzzer, *, seed: int, first: int, cases: int | None, seconds: f
     Ctrl-C ends the run early; what was counted until then is returned.
     """
     tally = Tally(fuzzer.columns)
+    gc.freeze()  # what is loaded stays shared with the processes
     started = shown = time.monotonic()
     with _scratch() as scratch, contextlib.suppress(KeyboardInterrupt):
         for number in _numbers(first, cases, started, seconds):

@@ -227,6 +227,8 @@ def remuxed(path: Path, rng: random.Random) -> str:
                 other = rng.randrange(len(packets))
                 if way == "exchanged":
                     contents[place], contents[other] = contents[other], contents[place]
+                elif way == "repeated":
+                    contents[place] = contents[place - 1]
                 elif way == "emptied":
                     contents[place] = contents[place][: max(1, len(contents[place]) // 3)]
             for place, packet in enumerate(packets):
@@ -238,6 +240,7 @@ def remuxed(path: Path, rng: random.Random) -> str:
                 output.mux(new)
     except (av.error.FFmpegError, ValueError):
         target.unlink(missing_ok=True)
+    if not target.exists():
         return "left as it is: cannot be copied"
     target.replace(path)
     return f"{len(chosen)} packets {way}"

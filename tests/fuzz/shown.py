@@ -94,15 +94,12 @@ def write_shown(film: Path, folder: Path, stem: str) -> None:
 
     def by_libav() -> None:
         shown_by_libav(film).save(folder / f"{stem}-libav.npz")
-
-    def by_libav_threads() -> None:
         shown_by_libav(film, threads=2).save(folder / f"{stem}-threads.npz")
 
     def by_program() -> None:
         shown_by_program(film).save(folder / f"{stem}-ffmpeg.npz")
 
     in_process(by_libav, _LIMITS)
-    in_process(by_libav_threads, _LIMITS)
     if shutil.which("ffmpeg"):
         in_process(by_program, _LIMITS)
 

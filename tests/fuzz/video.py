@@ -7,17 +7,19 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tam_plugin.errors import TamError
-from tam_plugin.video import probe_video, sample_frames
+from tam_plugin.video import guest, probe_video, sample_frames
 from tam_plugin.video.reader import check_backend
 from tests.fuzz.films import KINDS, Kind
 from tests.fuzz.harness import Fuzzer, Limits, Result, aligned, check_case, in_process, parser_of, right, run, wrong
@@ -28,6 +30,54 @@ READERS = ("pyav", "decord", "torchcodec")
 
 _WHOLE_SHARE = 0.25
 """Share of the files that are left as they are."""
+
+
+class Forked:
+    """What ``subprocess.Popen`` does for ``python -c CODE``, without loading Python and its packages anew.
+
+    Readers of other libraries run in a process of their own, which takes seconds to start; each check needs one.
+    """
+
+    def __init__(self, command: Sequence[str], **_: object) -> None:
+        there, self_in = os.pipe()
+        self_out, here = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            for target, source in ((0, there), (1, here), (2, os.open(os.devnull, os.O_WRONLY))):
+                os.dup2(source, target)
+            os.closerange(3, 256)
+            sys.stdin = os.fdopen(0)
+            try:
+                exec(command[-1], {})
+            finally:
+                os._exit(0)
+        os.close(there)
+        os.close(here)
+        self.stdin, self.stdout = os.fdopen(self_in, "wb"), os.fdopen(self_out, "rb")
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        if self._status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if ended else None
+        return self._status
+
+    def wait(self) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+    def kill(self) -> None:
+        """End it."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def fork_guests() -> None:
+    """Let the readers' own processes start by a fork of this one, where their packages are loaded already."""
+    guest.subprocess = SimpleNamespace(Popen=Forked, PIPE=None, DEVNULL=None)  # type: ignore[assignment]
 
 
 class VideoFuzzer:
@@ -211,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="print a table of readers and whole files, and end")
     options = parser.parse_args(arguments)
     readers = installed_readers(options.readers)
+    fork_guests()
     with tempfile.TemporaryDirectory(prefix="tam-films-") as films:
         if options.table:
             return table(readers, Path(films), options.seed)
