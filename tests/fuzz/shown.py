@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ def shown_by_libav(film: Path, threads: int = 1) -> Shown:
         for frame in _decoded(container, stream):
             turned = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame))
             cells.append(cells_of(np.ascontiguousarray(turned)))
-            times.append(np.nan if frame.time is None else float(frame.time))
+            times.append(np.nan if frame.pts is None else float(frame.pts * stream.time_base))
             corrupt.append(bool(frame.is_corrupt))
             keys.append(bool(frame.key_frame))
             if len(cells) == MOST_FRAMES:
@@ -234,23 +233,24 @@ def judge_damaged(video: Any, shown: dict[str, Shown], original: Shown) -> Resul
 
     Each frame that is not reported as damaged must be a picture that a decoder shows at its place or time, or the
     undamaged film's at that place; a picture that the decoder marked as corrupt, and that looks so, must be reported.
+    What no decoder notices cannot be known: where each shows a broken picture that it does not mark, another broken one
+    (what it puts in place of the missing part may be anything) is as good.
     """
     told = set(video.damaged_frames)
     if not np.isfinite(video.timestamps_s).all() or (np.diff(video.indices) <= 0).any():
         return wrong(f"times {video.timestamps_s.tolist()[:8]}, indices {video.indices.tolist()[:8]}")
-    others, untold, most = [], [], _most_difference(video)
+    pictures = _Pictures(video, shown, original)
+    others, untold = [], []
     for row, (index, time_s) in enumerate(zip(video.indices.tolist(), video.timestamps_s.tolist(), strict=True)):
         if index in told:
             continue
         cells = cells_of(video.frames[row])
-        matches = [
-            corrupt
-            for found, corrupt in _candidates(index, time_s, shown, original)
-            if same_picture(cells, found, most)
-        ]
-        if not matches:
+        found = pictures.at(index, time_s)
+        matches = [corrupt for each, corrupt in found if pictures.same(cells, each)]
+        broken = not pictures.is_original(cells)
+        if not matches and not (broken and pictures.broken_everywhere(index, time_s)):
             others.append((index, number_of(cells)))
-        elif all(matches) and not any(same_picture(cells, each, most) for each in original.cells):
+        elif matches and all(matches) and broken:
             untold.append(index)
     if others and any(not each.complete for each in shown.values()):
         return right("not judged: no decoder came to the end")
@@ -262,16 +262,39 @@ def judge_damaged(video: Any, shown: dict[str, Shown], original: Shown) -> Resul
     return Result(Verdict.DAMAGE, f"{len(told)} frames") if told else right()
 
 
-def _candidates(
-    index: int, time_s: float, shown: dict[str, Shown], original: Shown
-) -> Sequence[tuple[np.ndarray, bool]]:
-    """Pictures that may stand at a place or time, and whether the decoder marked them as corrupt."""
-    found = []
-    for each in (*shown.values(), original):
-        for start in {0, each.first_key}:
-            since_s = each.times_s[start] if start < len(each.times_s) else 0.0
-            places = set(np.flatnonzero(np.abs(each.times_s - since_s - time_s) <= 2e-3).tolist())
-            if start + index < len(each.cells):
-                places.add(start + index)
-            found += [(each.cells[place], bool(each.corrupt[place])) for place in places]
-    return found
+class _Pictures:
+    """The pictures that may stand at a place or time of a video."""
+
+    def __init__(self, video: Any, shown: dict[str, Shown], original: Shown) -> None:
+        self._shown = list(shown.values())
+        self._original = original
+        self._most = _most_difference(video)
+        # frames that never come out of a decoder have a place all the same
+        self._lost = max(0, video.info.num_frames - max((len(each.cells) for each in self._shown), default=0))
+
+    def same(self, first: np.ndarray, second: np.ndarray) -> bool:
+        """Whether two pictures are one, at the size that the video was sampled at."""
+        return same_picture(first, second, self._most)
+
+    def is_original(self, cells: np.ndarray) -> bool:
+        """Whether the undamaged film holds the picture somewhere."""
+        return any(self.same(cells, each) for each in self._original.cells)
+
+    def broken_everywhere(self, index: int, time_s: float) -> bool:
+        """Whether each decoder shows a picture there that the undamaged film does not hold, and marks none of them."""
+        per_decoder = [self._of(each, index, time_s) for each in self._shown]
+        return all(
+            any(not corrupt and not self.is_original(cells) for cells, corrupt in pictures) for pictures in per_decoder
+        )
+
+    def at(self, index: int, time_s: float) -> list[tuple[np.ndarray, bool]]:
+        """All of them, and whether the decoder marked them as corrupt."""
+        return [found for each in (*self._shown, self._original) for found in self._of(each, index, time_s)]
+
+    def _of(self, shown: Shown, index: int, time_s: float) -> list[tuple[np.ndarray, bool]]:
+        places: set[int] = set()
+        for start in {0, shown.first_key} if len(shown.cells) else ():
+            since_s = time_s + shown.times_s[start]
+            places |= set(np.flatnonzero(np.abs(shown.times_s - since_s) <= 2e-3).tolist())
+            places |= {start + index - lost for lost in range(self._lost + 1)}
+        return [(shown.cells[place], bool(shown.corrupt[place])) for place in places if 0 <= place < len(shown.cells)]
