@@ -141,7 +141,7 @@ def sample_images(
 def _notice_several_pictures(directory: str, paths: list[str]) -> None:
     if paths:
         warnings.warn(
-            f"video {one_line(directory)}: {len(paths)} of its images hold several pictures (such as "
+            f"video {one_line(directory)}: images that hold several pictures: {len(paths)} (such as "
             f"{one_line(os.path.basename(paths[0]))}); the first picture of each is taken",
             TamNotice,
             stacklevel=4,
