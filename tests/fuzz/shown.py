@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def write_shown(film: Path, folder: Path, stem: str) -> None:
         shown_by_program(film).save(folder / f"{stem}-ffmpeg.npz")
 
     in_process(by_libav, _LIMITS)
-    if shutil.which("ffmpeg"):
+    if program_options():
         in_process(by_program, _LIMITS)
 
 
@@ -166,13 +167,22 @@ def _turns(frame: Any) -> int:
         return 0
 
 
+@cache
+def program_options() -> tuple[str, ...] | None:
+    """How the ``ffmpeg`` program is told to leave frames as they come, by its version; None where it is missing."""
+    if not shutil.which("ffmpeg"):
+        return None
+    told = subprocess.run(["ffmpeg", "-hide_banner", "-h", "long"], capture_output=True, text=True, check=False).stdout
+    return ("-fps_mode", "passthrough") if "fps_mode" in told else ("-vsync", "passthrough")
+
+
 def shown_by_program(film: Path) -> Shown:
     """A plain decode by the ``ffmpeg`` program; it tells no times."""
     width, height = 8 * CELLS[0], 8 * CELLS[1]
     done = subprocess.run(
         [
             *("ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-protocol_whitelist", "file"),
-            *("-i", f"file:{film}", "-fps_mode", "passthrough", "-frames:v", str(MOST_FRAMES)),
+            *("-i", f"file:{film}", *(program_options() or ()), "-frames:v", str(MOST_FRAMES)),
             *("-vf", f"scale={width}:{height}:flags=area", "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"),
         ],
         stdout=subprocess.PIPE,

@@ -24,7 +24,16 @@ from tam_plugin.video.reader import check_backend
 from tests.fuzz.films import KINDS, Kind
 from tests.fuzz.harness import Fuzzer, Limits, Result, aligned, check_case, in_process, parser_of, right, run, wrong
 from tests.fuzz.mutations import tamper
-from tests.fuzz.shown import Shown, cells_of, judge_damaged, judge_whole, number_of, read_shown, write_shown
+from tests.fuzz.shown import (
+    Shown,
+    cells_of,
+    judge_damaged,
+    judge_whole,
+    number_of,
+    program_options,
+    read_shown,
+    write_shown,
+)
 
 READERS = ("pyav", "decord", "torchcodec")
 
@@ -97,6 +106,7 @@ class VideoFuzzer:
         self._films = films
         self._kinds = kinds
         self._whole_share = whole_share
+        program_options()  # asked once, not in each process
 
     def make(self, number: int, rng: random.Random, folder: Path) -> str:
         """A film as ``film.…``, how to sample it as ``input.json``, and what players show of it."""
