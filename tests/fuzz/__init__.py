@@ -1,1 +1,1 @@
-"""Fuzz commands: ``python -m tests.fuzz.video``, ``tests.fuzz.images`` and ``tests.fuzz.config``."""
+"""Fuzz commands: ``python -m tests.fuzz.video``, and so for ``images``, ``config`` and ``replies``."""
