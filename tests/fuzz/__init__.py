@@ -1,1 +1,1 @@
-"""Fuzz commands: ``python -m tests.fuzz.video`` and ``python -m tests.fuzz.config``."""
+"""Fuzz commands: ``python -m tests.fuzz.video``, and so for ``images``, ``config`` and ``replies``."""

@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import random
@@ -114,8 +115,12 @@ class Fuzzer(Protocol):
     columns: Sequence[str]
     limits: Limits
 
-    def make(self, number: int, rng: random.Random, folder: Path) -> str:
-        """Write the input of case ``number`` into the empty ``folder``; says in a few words what it is."""
+    def make(self, number: int, rng: random.Random, folder: Path) -> str | tuple[str, Sequence[str]]:
+        """Write the input of case ``number`` into the empty ``folder``.
+
+        Returns:
+            What it is, in a few words; with the columns that it is for, where it is not for all of them.
+        """
 
     def check(self, folder: Path, column: str) -> Result:
         """Use the input in ``folder`` by way of ``column``; everything that is needed lies in the folder.
@@ -298,6 +303,7 @@ def fuzz(fuzzer: Fuzzer, *, seed: int, first: int, cases: int | None, seconds: f
     Ctrl-C ends the run early; what was counted until then is returned.
     """
     tally = Tally(fuzzer.columns)
+    gc.freeze()  # what is loaded stays shared with the processes
     started = shown = time.monotonic()
     with _scratch() as scratch, contextlib.suppress(KeyboardInterrupt):
         for number in _numbers(first, cases, started, seconds):
@@ -312,7 +318,8 @@ def fuzz(fuzzer: Fuzzer, *, seed: int, first: int, cases: int | None, seconds: f
                 tally.not_made += 1
                 print(f"case {number}: the input could not be made ({made.fault.detail})", file=sys.stderr)
             else:
-                _check_all(fuzzer, folder, {"seed": seed, "number": number, "what": made.value}, tally, keep)
+                what, columns = (made.value, fuzzer.columns) if isinstance(made.value, str) else made.value
+                _check_all(fuzzer, folder, {"seed": seed, "number": number, "what": what}, columns, tally, keep)
             shutil.rmtree(folder, ignore_errors=True)
             if time.monotonic() - shown > 10:
                 shown = time.monotonic()
@@ -320,14 +327,17 @@ def fuzz(fuzzer: Fuzzer, *, seed: int, first: int, cases: int | None, seconds: f
     return tally
 
 
-def _check_all(fuzzer: Fuzzer, folder: Path, case: dict[str, Any], tally: Tally, keep: Path) -> None:
+def _check_all(
+    fuzzer: Fuzzer, folder: Path, case: dict[str, Any], columns: Sequence[str], tally: Tally, keep: Path
+) -> None:
     results = {}
-    for column in fuzzer.columns:
+    for column in columns:
         result, output = check_case(fuzzer, folder, column)
         tally.counts[column, result.verdict] += 1
         results[column] = {"verdict": result.verdict.value, "detail": result.detail, "output": output[-8000:]}
         if result.verdict.is_fault:
-            print(f"case {case['number']} ({case['what']}), {column}: {result.verdict.value}: {result.detail}")
+            detail = " ".join(result.detail.split())[:400]
+            print(f"case {case['number']} ({case['what']}), {column}: {result.verdict.value}: {detail}")
     if any(Verdict(result["verdict"]).is_fault for result in results.values()):
         kept = keep / f"seed-{case['seed']}-case-{case['number']}"
         shutil.rmtree(kept, ignore_errors=True)
@@ -351,9 +361,10 @@ def _scratch() -> Iterator[Path]:
 
 
 def replay(fuzzer: Fuzzer, folder: Path) -> int:
-    """Check a kept input again; prints every column's verdict. Returns the number of faults."""
+    """Check a kept input again, by the columns that it was for; prints each verdict. Returns the number of faults."""
     faults = 0
-    for column in fuzzer.columns:
+    columns = json.loads((folder / "case.json").read_text())["results"]
+    for column in (column for column in fuzzer.columns if column in columns):
         result, output = check_case(fuzzer, folder, column)
         print(f"{column}: {result.verdict.value}: {result.detail}")
         if result.verdict.is_fault:
@@ -362,9 +373,9 @@ def replay(fuzzer: Fuzzer, folder: Path) -> int:
     return faults
 
 
-def parser_of(fuzzer: Fuzzer, description: str) -> argparse.ArgumentParser:
-    """The options that every fuzz command has."""
-    parser = argparse.ArgumentParser(prog=f"python -m tests.fuzz.{fuzzer.name}", description=description)
+def parser_of(name: str, description: str) -> argparse.ArgumentParser:
+    """The options that every fuzz command has; ``name`` is the fuzzer's."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.fuzz.{name}", description=description)
     parser.add_argument("--seconds", type=float, help="begin no case after this time (default 60, if no --cases)")
     parser.add_argument("--cases", type=int, metavar="N", help="end after N cases")
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other cases (default 0)")
@@ -396,4 +407,4 @@ def run(fuzzer: Fuzzer, options: argparse.Namespace) -> int:
 
 def main(fuzzer: Fuzzer, arguments: Sequence[str] | None = None) -> int:
     """The command of ``fuzzer``; returns its exit code."""
-    return run(fuzzer, parser_of(fuzzer, (type(fuzzer).__doc__ or "").partition("\n")[0]).parse_args(arguments))
+    return run(fuzzer, parser_of(fuzzer.name, (type(fuzzer).__doc__ or "").partition("\n")[0]).parse_args(arguments))

@@ -30,10 +30,19 @@ def _refuses(message: str) -> Result:
     raise InputError(message)
 
 
+class _TwoLines(InputError):
+    def __str__(self) -> str:
+        return "file a\nb: no video"
+
+
+def _refuses_in_two_lines() -> Result:
+    raise _TwoLines
+
+
 ENDS = {
     "right": (right, Verdict.RIGHT, ""),
     "refused": (lambda: _refuses("file a: no video"), Verdict.REFUSED, "file a: no video"),
-    "two lines": (lambda: _refuses("file a\nb: no video"), Verdict.CRASHED, "not one line"),
+    "two lines": (_refuses_in_two_lines, Verdict.CRASHED, "not one line"),
     "wrong": (lambda: wrong("frame 3 shows 4"), Verdict.WRONG, "frame 3 shows 4"),
     "raises": (lambda: right({}["a"]), Verdict.CRASHED, "KeyError"),
     "aborts": (os.abort, Verdict.CRASHED, "SIGABRT"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def make_clip(
     container: str | None = None,
     container_options: dict[str, str] | None = None,
     with_sound: bool = False,
+    draw: Callable[[int, int, int], np.ndarray] = picture,
 ) -> Path:
     """Encode ``num_frames`` pictures; ``times`` are their presentation times in ``time_base`` units."""
     if codec not in av.codecs_available:
@@ -55,7 +57,7 @@ def make_clip(
         if with_sound:
             _add_tone(output)
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24").reformat(format=pix_fmt)
+            frame = av.VideoFrame.from_ndarray(draw(number, width, height), format="rgb24").reformat(format=pix_fmt)
             frame.pts = number if times is None else times[number]
             frame.time_base = time_base or Fraction(1, fps)
             output.mux(stream.encode(frame))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tam_plugin.errors import InputError
 from tam_plugin.video import probe_video, sample_frames
 from tam_plugin.video.orientation import orientation_of_matrix
 
@@ -137,10 +136,3 @@ def test_photographs_are_turned_and_scaled(tmp_path: Path) -> None:
     small = sample_frames(tmp_path / "f", 1, size=(96, 160)).frames[0]
     reduced = np.asarray(Image.fromarray(full).resize((96, 160), Image.Resampling.BOX))
     assert np.abs(small.astype(int) - reduced).mean() < 4
-
-
-def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
-    save(tmp_path / "f", ["1.png", "2.png"])
-    save(tmp_path / "f", ["3.png"], size=(80, 80))
-    with pytest.raises(InputError, match="80×80 pixels, but the directory's first image has 160×96"):
-        sample_frames(tmp_path / "f", 3)
