@@ -15,7 +15,7 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.checkpoint_checks import Shapes, check_experts, check_names, tensor_shapes
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_inductor
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME, is_visual
-from tam_plugin.patches.llava_next.preflight import read_config
+from tam_plugin.patches.sources import read_config
 
 Weights = dict[str, torch.Tensor]
 

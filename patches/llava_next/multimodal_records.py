@@ -15,12 +15,12 @@ CLASS = "llava.model.llava_arch:LlavaMetaForCausalLM"
 
 
 def _prepare(original: Callable) -> Callable:
+    import torch
+
     signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def prepare_inputs_labels_for_multimodal(self, *args, **kwargs):
-        if not is_tam(self):
-            return original(self, *args, **kwargs)
+    @torch.compiler.disable  # frames and strides change from sample to sample, and ZeRO-3 gathers the newline by hooks
+    def prepare(self, *args, **kwargs):
         from tam_plugin.patches.llava_next.modality import host_modalities
         from tam_plugin.patches.llava_next.multimodal import plan_batch, planned
 
@@ -32,6 +32,10 @@ def _prepare(original: Callable) -> Callable:
         modalities = call.arguments["modalities"] = host_modalities(call.arguments["modalities"])
         with planned(plan_batch(self, images, modalities)):
             return original(*call.args, **call.kwargs)
+
+    @functools.wraps(original)
+    def prepare_inputs_labels_for_multimodal(self, *args, **kwargs):
+        return (prepare if is_tam(self) else original)(self, *args, **kwargs)
 
     return prepare_inputs_labels_for_multimodal
 

@@ -2,43 +2,154 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from pathlib import Path
 from typing import Any
 
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
+from tam_plugin.patches.sources import is_siglip, read_config, siglip_vision_fields
+from tam_plugin.training.zero3 import ZERO_3, zero_stage
 
+FLASH = "flash_attention_2"
 _STILL_IMAGES_ONLY = ("mistral", "gemma", "mpt")
 
 
-def check_training(model_args: Any) -> None:
+def check_training(model_args: Any, training_args: Any = None) -> None:
     """Refuse what cannot work: bad values, missing files, a tower that cannot be upgraded.
 
     Args:
         model_args: the host's, with ``tam_args`` on it.
+        training_args: the host's, or what has those of its fields that are read here.
 
     Raises:
         ConfigError: with the argument or field, its value and what was expected.
         InputError: no model, or no SigLIP, can be read under the given name.
     """
     start = model_args.model_name_or_path
-    values = read_config(start)
+    try:
+        values = read_config(start)
+    except InputError as error:
+        raise InputError(f"--model_name_or_path: {error}") from error
     check_language_model(values, start)
+    check_host_settings(model_args, training_args)
     tower = values.get("mm_vision_tower")
-    base = values.get("tam") if tower == VISION_TOWER else None
-    config = tam_config_from_args(model_args, base)
+    stored = stored_in(values, start) if tower == VISION_TOWER else None
+    config = tam_config_from_args(model_args, stored)
     check_files(config)
-    if base is not None:
-        stored = TamConfig.from_dict(base)
+    if stored is not None:
         check_same_structure(stored, config)
         check_experts(local_shapes(start), stored.moe, start)
     elif tower is None:
         check_siglip_source(model_args.vision_tower_pretrained)
-    elif not is_siglip_name(tower):
-        raise ConfigError(not_siglip(tower))
+    else:
+        check_dense_tower(tower, start)
+    if tower is not None and stage_of(getattr(training_args, "deepspeed", None)) == ZERO_3:
+        check_zero3(stored, config, model_args)
+
+
+def stored_in(values: dict[str, Any], start: str) -> TamConfig:
+    """The configuration in a TAM checkpoint's config.json.
+
+    Raises:
+        ConfigError: there is none, or it is bad.
+    """
+    if values.get("tam") is None:
+        raise ConfigError(f"{start!r}: config.json has mm_vision_tower = 'tam' but no 'tam' section")
+    try:
+        return TamConfig.from_dict(values["tam"])
+    except ConfigError as error:
+        raise ConfigError(f"{start!r}: config.json, section tam: {error}") from error
+
+
+def check_host_settings(model_args: Any, training_args: Any) -> None:
+    """Refuse settings of the host's own that it stumbles over later, or that a TAM model has no use for.
+
+    Raises:
+        ConfigError: preference training, how the host merges patches, a resampler, an attention that is not installed.
+    """
+    if hasattr(training_args, "dpo_alpha"):
+        raise ConfigError(
+            "--vision_tower tam: train_dpo.py takes 10 fixed frames of each video whatever is asked about it, so "
+            "preference training of a TAM model is not supported; train it with llava/train/train_mem.py"
+        )
+    merge_type = getattr(model_args, "mm_patch_merge_type", None) or "flat"
+    if merge_type != "flat" and not merge_type.startswith("spatial"):
+        raise ConfigError(
+            f"--mm_patch_merge_type {merge_type}: the host stops at it in the first step; expected flat or "
+            "spatial_unpad (or another that begins with spatial)"
+        )
+    resampler = getattr(model_args, "mm_resampler_type", None)
+    if resampler is not None:
+        raise ConfigError(
+            f"--mm_resampler_type {resampler}: a TAM model pools each video by its budget's stride and applies no "
+            "resampler; leave the argument out (and --mm_spatial_pool_out_channels with it)"
+        )
+    if getattr(training_args, "attn_implementation", None) == FLASH and not _has_flash():
+        raise ConfigError(
+            f"--attn_implementation {FLASH} (the host's default): the package flash_attn is not there, or this machine "
+            "has no GPU for it; pip install flash-attn, or pass --attn_implementation sdpa"
+        )
+
+
+def _has_flash() -> bool:
+    from transformers.utils import is_flash_attn_2_available
+
+    # Newer versions of transformers fetch the kernels themselves if that package is there.
+    return bool(is_flash_attn_2_available()) or importlib.util.find_spec("kernels") is not None
+
+
+def stage_of(deepspeed: Any) -> int | None:
+    """The ZeRO stage of ``--deepspeed``; None without it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return zero_stage(deepspeed)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"--deepspeed {deepspeed!r} cannot be read: {error}") from error
+
+
+def check_zero3(stored: TamConfig | None, asked: TamConfig, model_args: Any) -> None:
+    """Refuse what would copy weights that ZeRO-3 holds in parts.
+
+    Args:
+        stored: configuration of the checkpoint; None for a dense one.
+        asked: the one that training is to have.
+        model_args: the host's.
+
+    Raises:
+        ConfigError: with the way out.
+    """
+    start = model_args.model_name_or_path
+    if not same_modules(stored, asked):
+        raise ConfigError(in_parts(start, "dense" if stored is None else "of another structure"))
+    if getattr(model_args, "pretrain_mm_mlp_adapter", None) is not None:
+        raise ConfigError(
+            f"--pretrain_mm_mlp_adapter: ZeRO-3 holds the projectors of {start!r} in parts, so none can be loaded into "
+            "them; leave the argument out, or train under ZeRO-2"
+        )
+
+
+def in_parts(start: str, kind: str) -> str:
+    """The message for a checkpoint that ZeRO-3 keeps from being upgraded."""
+    return (
+        f"--deepspeed: under ZeRO-3 the weights of {start!r} are split up as they are loaded, and the checkpoint is "
+        f"{kind}: nothing can be copied into experts and projectors then. Convert it on disk first (tam upcycle "
+        f"{start} DIR) and start from DIR, or train under ZeRO-2"
+    )
+
+
+def same_modules(stored: TamConfig | None, asked: TamConfig) -> bool:
+    """Whether a checkpoint's tower and projectors are the modules that are asked for."""
+    if stored is None:
+        return False
+    same_experts = (stored.moe.enabled, stored.moe.num_experts) == (asked.moe.enabled, asked.moe.num_experts)
+    return same_experts and projector_children(stored) == projector_children(asked)
 
 
 def check_language_model(values: dict[str, Any], start: str) -> None:
@@ -65,13 +176,16 @@ def check_same_structure(stored: TamConfig, asked: TamConfig) -> None:
     """
     fields: list[tuple[str, Any, Any]] = []
     if stored.moe.enabled:
-        fields += [(f"moe.{n}", getattr(stored.moe, n), getattr(asked.moe, n)) for n in ("enabled", "num_experts")]
+        fields += [
+            ("--tam_moe", stored.moe.enabled, asked.moe.enabled),
+            ("--tam_num_experts", stored.moe.num_experts, asked.moe.num_experts),
+        ]
     if projector_children(stored) != ["shared"]:
-        fields.append(("projector", projector_children(stored), projector_children(asked)))
+        fields.append(("--tam_strides, --tam_projector_gate", projector_children(stored), projector_children(asked)))
     for name, before, after in fields:
         if before != after:
             raise ConfigError(
-                f"tam.{name} = {after!r} was asked for, but the checkpoint has {before!r}: leave it as it is, or start "
+                f"{name}: {after!r} was asked for, but the checkpoint has {before!r}: leave it as it is, or start "
                 "from the dense checkpoint"
             )
 
@@ -84,17 +198,28 @@ def projector_children(config: TamConfig) -> list[str]:
     return ["shared"] if projector.gate == "single" else [f"stride_{s}" for s in projector.strides]
 
 
-def is_siglip_name(tower: str) -> bool:
-    """Whether the host builds its SigLIP tower for this name (a path makes it build a CLIP tower)."""
-    others = tower.startswith(("openai", "laion")) or "ShareGPT4V" in tower
-    return "siglip" in tower and not others and not os.path.exists(tower)
+def check_dense_tower(tower: Any, start: str) -> None:
+    """Refuse a checkpoint whose tower cannot be upgraded.
+
+    Raises:
+        ConfigError: it is no SigLIP.
+        InputError: it is named by a folder that is not on this machine.
+    """
+    if isinstance(tower, str) and (problem := missing_folder(tower)):
+        raise InputError(
+            f"{start!r}: config.json names its vision tower (mm_vision_tower) by a path, and {problem}. Correct the "
+            "entry: a SigLIP encoder's folder on this machine, or google/siglip-so400m-patch14-384"
+        )
+    if not isinstance(tower, str) or not is_siglip(tower):
+        raise ConfigError(not_siglip(str(tower)))
 
 
 def not_siglip(tower: str) -> str:
     """The message for a tower that cannot be upgraded."""
     return (
         f"--vision_tower tam: the checkpoint's vision tower is {tower!r}; expected a SigLIP tower (such as "
-        "google/siglip-so400m-patch14-384), a TAM tower, or a plain language model with --vision_tower_pretrained"
+        "google/siglip-so400m-patch14-384, or a SigLIP encoder's folder), a TAM tower, or a plain language model with "
+        "--vision_tower_pretrained"
     )
 
 
@@ -110,32 +235,17 @@ def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
             "--vision_tower tam on a plain language model needs --vision_tower_pretrained: a folder or hub name of "
             "a SigLIP encoder, such as google/siglip-so400m-patch14-384"
         )
-    values = read_config(name_or_path)
-    if values.get("model_type") == "siglip":
-        values = {"model_type": "siglip_vision_model", **values.get("vision_config", {})}
-    if values.get("model_type") != "siglip_vision_model":
+    try:
+        values = read_config(name_or_path)
+    except InputError as error:
+        raise InputError(f"--vision_tower_pretrained: {error}") from error
+    vision = siglip_vision_fields(values)
+    if vision is None:
         raise ConfigError(
             f"--vision_tower_pretrained {name_or_path!r} has model_type {values.get('model_type')!r}: expected "
             "'siglip' or 'siglip_vision_model'"
         )
-    return values
-
-
-def read_config(name_or_path: str) -> dict[str, Any]:
-    """config.json of a folder or hub name, as a mapping.
-
-    Raises:
-        InputError: there is none.
-    """
-    from transformers import PretrainedConfig
-
-    if os.path.isdir(name_or_path) and not (Path(name_or_path) / "config.json").is_file():
-        raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory")
-    try:
-        return PretrainedConfig.get_config_dict(name_or_path)[0]
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"no model can be read from {name_or_path!r}: {reason}") from error
+    return vision
 
 
 def local_shapes(name_or_path: str) -> dict[str, tuple[int, ...]]:

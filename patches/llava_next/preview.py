@@ -21,9 +21,10 @@ from tam_plugin.patches.llava_next.argument_records import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, TamArguments, tam_config_from_args
 from tam_plugin.patches.llava_next.loading import family_name
 from tam_plugin.patches.llava_next.loss_records import LANGUAGE_MODELS
-from tam_plugin.patches.llava_next.preflight import check_siglip_source, check_training, read_config
+from tam_plugin.patches.llava_next.preflight import check_siglip_source, check_training
 from tam_plugin.patches.llava_next.tower import encoder_fields, siglip_config
 from tam_plugin.patches.llava_next.trainable import choose, count_parts, parse_parts, part_of
+from tam_plugin.patches.sources import read_config
 from tam_plugin.training.memory import Step, estimate, zero_settings
 from tam_plugin.training.parts import Part
 
@@ -39,6 +40,8 @@ class HostFlags:
     mm_tunable_parts: str | None = None
     mm_projector_type: str = "linear"
     mm_patch_merge_type: str = "flat"
+    mm_resampler_type: str | None = None
+    pretrain_mm_mlp_adapter: str | None = None
     lora_enable: bool = False
     lora_r: int = 64
     deepspeed: str | None = None
@@ -87,7 +90,7 @@ def preview(arguments: list[str], *, gpus: int) -> Preview:
             "--mm_tunable_parts is missing: expected some of mm_language_model, mm_mlp_adapter, mm_vision_tower"
         )
     host_args = SimpleNamespace(**vars(flags), **vars(siglip), tam_args=tam_args)
-    check_training(host_args)
+    check_training(host_args, flags)
     values, tam = _configuration(flags, host_args)
     model = _on_meta(values, flags)
     host_parts = flags.mm_tunable_parts.split(",")
@@ -153,7 +156,11 @@ def _on_meta(values: dict[str, Any], flags: HostFlags) -> nn.Module:
 
 
 def _host_trains(name: str, parts: list[str], *, lora: bool) -> bool:
-    """The host's own rule of ``--mm_tunable_parts`` (train.py, "Deciding train which part of the model")."""
+    """The host's own rule of ``--mm_tunable_parts`` (train.py, "Deciding train which part of the model").
+
+    For LoRA that of 2026-03 and later, which :func:`tam_plugin.patches.llava_next.trainable.freeze_beside_lora` brings
+    to older hosts.
+    """
     if "vision_tower" in name:
         return "mm_vision_tower" in parts
     if "mm_projector" in name:

@@ -15,8 +15,9 @@ from tam_plugin.patches.llava_next.arguments import VISION_TOWER, tam_config_fro
 from tam_plugin.patches.llava_next.preflight import (
     check_same_structure,
     check_siglip_source,
+    in_parts,
     not_siglip,
-    projector_children,
+    same_modules,
 )
 from tam_plugin.patches.llava_next.pretrained import shapes_of, tower_from_dense, upcycled
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
@@ -43,11 +44,8 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
     stored = before.tam_config if isinstance(before, TamVisionTower) else None
     tam = _with_pool_mode(tam_config_from_args(model_args, stored), model_args, config, stored)
     tam = tam.replace(policy=_policy(tam))
-    if before is not None and partitioned(model) and not _same_modules(stored, tam):
-        raise ConfigError(
-            "--vision_tower tam: ZeRO-3 holds this checkpoint's weights in parts, and nothing can be copied into "
-            "experts and projectors; convert it on disk first (tam upcycle SRC DST) and start from DST"
-        )
+    if before is not None and partitioned(model) and not same_modules(stored, tam):
+        raise ConfigError(in_parts(model_args.model_name_or_path, "not a TAM checkpoint of this structure"))
     if before is None:
         values = check_siglip_source(model_args.vision_tower_pretrained)
         tam = tam.replace(vision_encoder=encoder_fields(siglip_config(values)))
@@ -63,14 +61,6 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
     config.mm_vision_tower, config.tam = VISION_TOWER, tam.to_dict()
     config.mm_spatial_pool_mode = tam.projector.pool_mode
     return tam
-
-
-def _same_modules(stored: TamConfig | None, asked: TamConfig) -> bool:
-    """Whether a checkpoint's tower and projectors are the modules that are asked for."""
-    if stored is None:
-        return False
-    same_experts = (stored.moe.enabled, stored.moe.num_experts) == (asked.moe.enabled, asked.moe.num_experts)
-    return same_experts and projector_children(stored) == projector_children(asked)
 
 
 def load_projector(model: Any, path: str) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
@@ -115,6 +116,8 @@ def _model_type(name_or_path: str) -> str | None:
         if path.exists() and not (path / "config.json").is_file():
             kind = "holds no config.json" if path.is_dir() else "is not a directory"
             raise InputError(f"{name_or_path!r} {kind}: expected a model checkpoint directory")
+        if problem := missing_folder(name_or_path):
+            raise InputError(problem)
         values, _ = PretrainedConfig.get_config_dict(name_or_path)
         return values.get("model_type")
     except InputError:
