@@ -41,13 +41,10 @@ def siglip_vision_fields(values: dict[str, Any]) -> dict[str, Any] | None:
 
     Both layouts are known: ``siglip_vision_model``, and ``siglip`` with the fields under ``vision_config``.
     """
-    if values.get("model_type") == SIGLIP_VISION:
+    kind, nested = values.get("model_type"), values.get("vision_config")
+    if kind == SIGLIP_VISION:
         return values
-    nested = values.get("vision_config")
-    kinds = (values.get("model_type"), (nested or {}).get("model_type") if isinstance(nested, dict) else None)
-    if kinds[0] == "siglip" or (kinds[0] is None and kinds[1] == SIGLIP_VISION):
-        return {**(nested if isinstance(nested, dict) else {}), "model_type": SIGLIP_VISION}
-    return None
+    return {**(nested or {}), "model_type": SIGLIP_VISION} if kind == "siglip" else None
 
 
 def is_siglip_folder(tower: str) -> bool:

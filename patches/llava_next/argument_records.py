@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from tam_plugin.errors import ConfigError, InputError, TamError
@@ -65,8 +66,14 @@ def _hand_on(original: Callable) -> Callable:
 def asks_for_tam(args: Iterable[str]) -> bool:
     """Whether a command line asks for the TAM tower or sets anything of it."""
     words = list(args)
-    tower = any(pair == ("--vision_tower", VISION_TOWER) for pair in pairwise(words))
-    return tower or any(w.startswith("--tam_") or w == f"--vision_tower={VISION_TOWER}" for w in words)
+    tower = any((_flag(name), value) == ("--vision_tower", VISION_TOWER) for name, value in pairwise(words))
+    return tower or any(_flag(w).startswith("--tam_") or _flag(w) == f"--vision_tower={VISION_TOWER}" for w in words)
+
+
+def _flag(word: str) -> str:
+    """A word of a command line, its flag as the host's scripts write it: the parser takes dashes for underscores."""
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
 
 
 @contextmanager
@@ -77,7 +84,7 @@ def _one_line_errors(parser: Any) -> Iterator[None]:
     """
 
     def error(message: str) -> NoReturn:
-        raise InputError(message)
+        raise InputError(re.sub(r"^argument (--\w+)(/--[\w-]+)*: ", r"\1: ", message))
 
     parser.error = error
     try:
@@ -108,7 +115,7 @@ def check_names(args: Iterable[str]) -> None:
     """
     known = [f"--{f.name}" for f in dataclasses.fields(TamArguments)]
     for arg in args:
-        name = arg.partition("=")[0]
+        name = _flag(arg).partition("=")[0]
         if name.startswith("--tam_") and name not in known:
             raise ConfigError(_no_such(name, known))
 
@@ -118,7 +125,7 @@ def _check_values(parsed: tuple[Any, ...], tam_args: TamArguments) -> None:
     if model_args.vision_tower == VISION_TOWER:
         from tam_plugin.patches.llava_next.preflight import check_training
 
-        check_training(model_args, next((v for v in parsed if hasattr(v, "deepspeed")), None))
+        check_training(SimpleNamespace(**{name: v for part in parsed for name, v in vars(part).items()}))
     elif tam_args.given():
         raise ConfigError(
             f"--{tam_args.given()[0]} needs --vision_tower {VISION_TOWER}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 from typing import Any
@@ -11,44 +12,49 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
+from tam_plugin.patches.llava_next.tower import siglip_config
 from tam_plugin.patches.sources import is_siglip, read_config, siglip_vision_fields
 from tam_plugin.training.zero3 import ZERO_3, zero_stage
 
 FLASH = "flash_attention_2"
+SIDE = 384
+"""Pixels per side of the host's own SigLIP tower, whose configuration it does not read."""
 _STILL_IMAGES_ONLY = ("mistral", "gemma", "mpt")
 
 
-def check_training(model_args: Any, training_args: Any = None) -> None:
+def check_training(flags: Any) -> None:
     """Refuse what cannot work: bad values, missing files, a tower that cannot be upgraded.
 
     Args:
-        model_args: the host's, with ``tam_args`` on it.
-        training_args: the host's, or what has those of its fields that are read here.
+        flags: the host's arguments of the model, the data and the training in one object, and ``tam_args``; what is
+            not on it is not looked at.
 
     Raises:
         ConfigError: with the argument or field, its value and what was expected.
         InputError: no model, or no SigLIP, can be read under the given name.
     """
-    start = model_args.model_name_or_path
+    start = flags.model_name_or_path
     try:
         values = read_config(start)
     except InputError as error:
         raise InputError(f"--model_name_or_path: {error}") from error
     check_language_model(values, start)
-    check_host_settings(model_args, training_args)
+    check_host_settings(flags)
     tower = values.get("mm_vision_tower")
     stored = stored_in(values, start) if tower == VISION_TOWER else None
-    config = tam_config_from_args(model_args, stored)
+    config = tam_config_from_args(flags, stored)
     check_files(config)
+    side = (config.vision_encoder or {}).get("image_size", SIDE)
     if stored is not None:
         check_same_structure(stored, config)
         check_experts(local_shapes(start), stored.moe, start)
     elif tower is None:
-        check_siglip_source(model_args.vision_tower_pretrained)
+        side = siglip_config(check_siglip_source(flags.vision_tower_pretrained)).image_size
     else:
         check_dense_tower(tower, start)
-    if tower is not None and stage_of(getattr(training_args, "deepspeed", None)) == ZERO_3:
-        check_zero3(stored, config, model_args)
+    check_pinpoints(flags, side)
+    if tower is not None and stage_of(getattr(flags, "deepspeed", None)) == ZERO_3:
+        check_zero3(stored, config, flags)
 
 
 def stored_in(values: dict[str, Any], start: str) -> TamConfig:
@@ -65,30 +71,30 @@ def stored_in(values: dict[str, Any], start: str) -> TamConfig:
         raise ConfigError(f"{start!r}: config.json, section tam: {error}") from error
 
 
-def check_host_settings(model_args: Any, training_args: Any) -> None:
+def check_host_settings(flags: Any) -> None:
     """Refuse settings of the host's own that it stumbles over later, or that a TAM model has no use for.
 
     Raises:
         ConfigError: preference training, how the host merges patches, a resampler, an attention that is not installed.
     """
-    if hasattr(training_args, "dpo_alpha"):
+    if hasattr(flags, "dpo_alpha"):
         raise ConfigError(
             "--vision_tower tam: train_dpo.py takes 10 fixed frames of each video whatever is asked about it, so "
             "preference training of a TAM model is not supported; train it with llava/train/train_mem.py"
         )
-    merge_type = getattr(model_args, "mm_patch_merge_type", None) or "flat"
+    merge_type = getattr(flags, "mm_patch_merge_type", None) or "flat"
     if merge_type != "flat" and not merge_type.startswith("spatial"):
         raise ConfigError(
             f"--mm_patch_merge_type {merge_type}: the host stops at it in the first step; expected flat or "
             "spatial_unpad (or another that begins with spatial)"
         )
-    resampler = getattr(model_args, "mm_resampler_type", None)
+    resampler = getattr(flags, "mm_resampler_type", None)
     if resampler is not None:
         raise ConfigError(
             f"--mm_resampler_type {resampler}: a TAM model pools each video by its budget's stride and applies no "
             "resampler; leave the argument out (and --mm_spatial_pool_out_channels with it)"
         )
-    if getattr(training_args, "attn_implementation", None) == FLASH and not _has_flash():
+    if getattr(flags, "attn_implementation", None) == FLASH and not _has_flash():
         raise ConfigError(
             f"--attn_implementation {FLASH} (the host's default): the package flash_attn is not there, or this machine "
             "has no GPU for it; pip install flash-attn, or pass --attn_implementation sdpa"
@@ -100,6 +106,32 @@ def _has_flash() -> bool:
 
     # Newer versions of transformers fetch the kernels themselves if that package is there.
     return bool(is_flash_attn_2_available()) or importlib.util.find_spec("kernels") is not None
+
+
+def check_pinpoints(flags: Any, side: int) -> None:
+    """Refuse resolutions of images that the vision tower's squares do not tile, as scripts for a CLIP have them.
+
+    Args:
+        flags: as for :func:`check_training`.
+        side: pixels per side of the tower's input.
+
+    Raises:
+        ConfigError: with a resolution that does not fit, and what would.
+    """
+    text = getattr(flags, "image_grid_pinpoints", None)
+    if "anyres" not in (getattr(flags, "image_aspect_ratio", None) or "") or not isinstance(text, str) or "x" in text:
+        return  # "(1x1),...,(6x6)" counts squares
+    try:
+        resolutions = [(int(width), int(height)) for width, height in ast.literal_eval(text)]
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"--image_grid_pinpoints {text!r}: expected '(1x1),...,(6x6)', or a list of (width, height) in pixels"
+        ) from error
+    if bad := [pair for pair in resolutions if pair[0] % side or pair[1] % side]:
+        raise ConfigError(
+            f"--image_grid_pinpoints: {bad[0]} pixels are no multiples of the vision tower's {side}; pass "
+            "'(1x1),...,(6x6)', which counts squares of the tower's size, or multiples of it"
+        )
 
 
 def stage_of(deepspeed: Any) -> int | None:
@@ -114,21 +146,21 @@ def stage_of(deepspeed: Any) -> int | None:
         raise InputError(f"--deepspeed {deepspeed!r} cannot be read: {error}") from error
 
 
-def check_zero3(stored: TamConfig | None, asked: TamConfig, model_args: Any) -> None:
+def check_zero3(stored: TamConfig | None, asked: TamConfig, flags: Any) -> None:
     """Refuse what would copy weights that ZeRO-3 holds in parts.
 
     Args:
         stored: configuration of the checkpoint; None for a dense one.
         asked: the one that training is to have.
-        model_args: the host's.
+        flags: as for :func:`check_training`.
 
     Raises:
         ConfigError: with the way out.
     """
-    start = model_args.model_name_or_path
+    start = flags.model_name_or_path
     if not same_modules(stored, asked):
         raise ConfigError(in_parts(start, "dense" if stored is None else "of another structure"))
-    if getattr(model_args, "pretrain_mm_mlp_adapter", None) is not None:
+    if getattr(flags, "pretrain_mm_mlp_adapter", None) is not None:
         raise ConfigError(
             f"--pretrain_mm_mlp_adapter: ZeRO-3 holds the projectors of {start!r} in parts, so none can be loaded into "
             "them; leave the argument out, or train under ZeRO-2"

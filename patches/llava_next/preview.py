@@ -41,6 +41,8 @@ class HostFlags:
     mm_projector_type: str = "linear"
     mm_patch_merge_type: str = "flat"
     mm_resampler_type: str | None = None
+    image_aspect_ratio: str = "square"
+    image_grid_pinpoints: str | None = None
     pretrain_mm_mlp_adapter: str | None = None
     lora_enable: bool = False
     lora_r: int = 64
@@ -90,7 +92,7 @@ def preview(arguments: list[str], *, gpus: int) -> Preview:
             "--mm_tunable_parts is missing: expected some of mm_language_model, mm_mlp_adapter, mm_vision_tower"
         )
     host_args = SimpleNamespace(**vars(flags), **vars(siglip), tam_args=tam_args)
-    check_training(host_args, flags)
+    check_training(host_args)
     values, tam = _configuration(flags, host_args)
     model = _on_meta(values, flags)
     host_parts = flags.mm_tunable_parts.split(",")

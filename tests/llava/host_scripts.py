@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
-
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import tiny
 
 FOLDERS = ("scripts/video/train", "scripts/train")
 COMMANDS = ("python", "python3", "torchrun", "deepspeed", "accelerate", "nvidia-smi")
-WRITES_DOWN = '#!/bin/bash\nprintf \'%s\\0\' "$@" $\'\\x01\' >> "$CALLS"\n'
+WRITES_DOWN = "#!/bin/bash\nprintf '%s\\0' \"$@\" $'\\x01' >> \"$CALLS\"\n"
 VARIABLES = ("NUM_GPUS", "NNODES", "RANK", "ADDR", "PORT", "MID_RUN_NAME", "RUN_NAME")
 """What the scripts take from the machines that they were written for."""
+
+PATHS = {
+    "vision_tower",
+    "model_name_or_path",
+    "data_path",
+    "image_folder",
+    "video_folder",
+    "output_dir",
+    "deepspeed",
+    "run_name",
+    "pretrain_mm_mlp_adapter",
+}
+"""Flags whose values are paths or names."""
 
 Flags = dict[str, str]
 
@@ -88,7 +100,8 @@ class Place:
         llava: a LLaVA checkpoint.
         data: videos, an image and text.
         projector: a projector file of an earlier run, if there is one.
-        more: flags that win over all others.
+        policy: a budget policy of few frames.
+        backend: of torch.compile.
     """
 
     host: Path
@@ -97,7 +110,8 @@ class Place:
     llava: Path
     data: tiny.TrainingSet
     projector: Path | None = None
-    more: Flags = field(default_factory=dict)
+    policy: Path | None = None
+    backend: str = "inductor"
 
     def cut(self, script: Script, output: Path) -> Flags:
         """A script's flags with ``--vision_tower tam``: paths of here, two steps of one sample, no GPU, no account."""
@@ -105,7 +119,7 @@ class Place:
         replaced = {
             "vision_tower": "tam",
             "model_name_or_path": self.llm if script.starts_from_llm else self.llava,
-            "data_path": self.pictures() if given["version"] == "plain" else self.data.yaml,
+            "data_path": self.rows_for(given),
             "image_folder": self.data.media,
             "video_folder": self.data.media,
             "output_dir": output,
@@ -116,16 +130,25 @@ class Place:
             "gradient_accumulation_steps": 1,
             "dataloader_num_workers": 0,
             "pretrain_mm_mlp_adapter": self.projector,
+            "torch_compile_backend": self.backend,
         }
         flags = {name: str(replaced.get(name, value)) for name, value in given.items()}
         flags |= {"max_steps": "2", "attn_implementation": "sdpa"}  # flash-attn needs a GPU
         if script.starts_from_llm:
             flags["vision_tower_pretrained"] = tiny.SIGLIP
-        return flags | self.more
+        return flags | ({} if self.policy is None else {"tam_policy": str(self.policy)})
 
-    def pictures(self) -> Path:
-        """Rows of a picture and its caption, as pretraining takes them."""
-        file = self.data.media.parent / "pictures.json"
+    def is_own(self, name: str) -> bool:
+        """Whether a flag's value is a path or name of this machine, which no script could have."""
+        return name in PATHS
+
+    def rows_for(self, given: Flags) -> Path:
+        """Videos, a picture and text; without videos where a script has no folder of them."""
+        if "video_folder" in given:
+            return self.data.yaml
+        if given["version"] != "plain":
+            return self.data.json.with_name("others.json")
+        file = self.data.json.with_name("pictures.json")  # a picture and its caption, as pretraining takes them
         turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a red square"}]
         file.write_text(json.dumps([{"id": n, "image": "red.png", "conversations": turns} for n in range(4)]))
         return file
@@ -138,5 +161,3 @@ class Place:
 def words(flags: Flags) -> list[str]:
     """Flags as a command line."""
     return [word for name, value in flags.items() for word in (f"--{name}", value)]
-
-

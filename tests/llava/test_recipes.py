@@ -162,6 +162,11 @@ REFUSED = [
     ("stage3_all.sh", {"MODEL": "./nothing"}, "MODEL=./nothing holds no config.json"),
     ("stage3_all.sh", {"LLAVA_NEXT": "/"}, "LLAVA_NEXT=/ holds no llava/train/train_mem.py"),
     ("lora_7b.sh", {"DEEPSPEED": "zero9.json"}, "DEEPSPEED=zero9.json does not exist"),
+    (
+        "lora_72b.sh",
+        {"DRY_RUN": "1", "DEEPSPEED": str(SCRIPTS / "zero3.json")},
+        "Convert it on disk first (tam upcycle",
+    ),
     ("lora_72b.sh", {"VIDEO_FOLDER": ""}, "VIDEO_FOLDER is not set: expected the folder"),
     ("stage1_inductor.sh", {"TAGGED": "none.jsonl"}, "TAGGED=none.jsonl does not exist"),
 ]
