@@ -12,14 +12,9 @@ from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, tam_config_from_args
-from tam_plugin.patches.llava_next.preflight import (
-    check_same_structure,
-    check_siglip_source,
-    in_parts,
-    not_siglip,
-    same_modules,
-)
+from tam_plugin.patches.llava_next.preflight import check_siglip_source, not_siglip
 from tam_plugin.patches.llava_next.pretrained import shapes_of, tower_from_dense, upcycled
+from tam_plugin.patches.llava_next.structure import check_same_structure, in_parts, same_modules
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
 from tam_plugin.training.zero3 import partitioned
 from tam_plugin.vision.moe_mlp import moe_layers
@@ -45,7 +40,7 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
     tam = _with_pool_mode(tam_config_from_args(model_args, stored), model_args, config, stored)
     tam = tam.replace(policy=_policy(tam))
     if before is not None and partitioned(model) and not same_modules(stored, tam):
-        raise ConfigError(in_parts(model_args.model_name_or_path, "not a TAM checkpoint of this structure"))
+        raise ConfigError(in_parts(model_args.model_name_or_path, stored, tam))
     if before is None:
         values = check_siglip_source(model_args.vision_tower_pretrained)
         tam = tam.replace(vision_encoder=encoder_fields(siglip_config(values)))

@@ -161,11 +161,15 @@ def test_zero3_copies_nothing(llava_train: Path, dense: Path, tmp_path: Path, st
     folder = with_config(dense, tmp_path / "start-qwen", **changes)
     args = SimpleNamespace(
         model_name_or_path=str(folder),
-        tam_args=TamArguments(tam_moe=True),
+        tam_args=TamArguments(tam_moe=True, tam_num_experts=8 if start == "dense" else None),
         deepspeed=str(SCRIPTS / "zero3.json"),
         pretrain_mm_mlp_adapter="mm_projector.bin" if start == "tam and a projector file" else None,
     )
-    message = "ZeRO-3 .*leave the argument out" if args.pretrain_mm_mlp_adapter else rf"\(tam upcycle {folder} DIR\)"
+    message = {
+        "dense": rf"\(tam upcycle {folder} DIR --num-experts 8\)",
+        "tam with other experts": "it lacks the experts .* or train under ZeRO-2",
+        "tam and a projector file": "ZeRO-3 .*leave the argument out",
+    }[start]
     with pytest.raises(ConfigError, match=message):
         check_training(args)
     args.deepspeed = str(SCRIPTS / "zero2_offload.json")
