@@ -14,7 +14,7 @@ from tam_plugin.errors import TamError
 
 DEBUG = "TAM_DEBUG"
 """With this environment variable set, errors keep their traceback."""
-OTHERS_WAIT_S = 10.0
+OTHERS_WAIT_S = 60.0
 """What the other ranks of a machine wait before they speak: after rank 0 failed too, its launcher ends them by then."""
 
 _OF_A_WORKER = re.compile(r"Original Traceback.*\n[\w.]+: ", re.DOTALL)
@@ -47,7 +47,8 @@ def report(error: TamError) -> None:
     if rank:
         time.sleep(OTHERS_WAIT_S)
     who = f" (rank {os.environ.get('RANK', rank)})" if rank else ""
-    print(f"{Path(sys.argv[0]).name}{who}: {one_line(error)}", file=sys.stderr, flush=True)
+    # torch.distributed puts a hook around this one that keeps what goes to sys.stderr until this one returns.
+    print(f"{Path(sys.argv[0]).name}{who}: {one_line(error)}", file=sys.__stderr__ or sys.stderr, flush=True)
 
 
 def one_line(error: BaseException) -> str:

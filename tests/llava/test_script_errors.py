@@ -14,10 +14,11 @@ from tam_plugin.errors import InputError
 from tests.llava import tiny
 
 RAISES = """
-import sys
+import torch.distributed
 from tam_plugin.patches.llava_next import script_errors
 from tam_plugin.errors import ConfigError
 script_errors.install()
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 script_errors.install()
 raise {error}
 """
@@ -29,6 +30,7 @@ def ended(error: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_one_line_and_two() -> None:
+    """Also under the hook by which torch.distributed writes the rank before every error."""
     done = ended("ConfigError('--tam_top_k 9:\\nexpected less')")
     assert (done.returncode, done.stderr) == (2, "-c: --tam_top_k 9: expected less\n")
 
