@@ -143,4 +143,6 @@ def _dense_fields(tower: str) -> tuple[dict[str, Any], str]:
     except OSError:
         if tower == SO400M:
             return dict(SO400M_FIELDS), f"the encoder's fields are the host's own for {tower}"
-    return encoder_fields(siglip_config(check_siglip_source(tower))), f"the encoder's fields are those of {tower}"
+    return encoder_fields(
+        siglip_config(check_siglip_source(tower, "mm_vision_tower"))
+    ), f"the encoder's fields are those of {tower}"

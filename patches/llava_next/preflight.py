@@ -109,8 +109,12 @@ def not_siglip(tower: str) -> str:
     )
 
 
-def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
+def check_siglip_source(name_or_path: str | None, named_by: str = "--vision_tower_pretrained") -> dict[str, Any]:
     """Fields of the SigLIP vision encoder under a folder or hub name.
+
+    Args:
+        name_or_path: the folder or name.
+        named_by: the argument or field that it comes from, for messages.
 
     Raises:
         ConfigError: none was given, or it is another kind of model.
@@ -124,11 +128,11 @@ def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
     try:
         values = read_config(name_or_path)
     except InputError as error:
-        raise InputError(f"--vision_tower_pretrained: {error}") from error
+        raise InputError(f"{named_by}: {error}") from error
     vision = siglip_vision_fields(values)
     if vision is None:
         raise ConfigError(
-            f"--vision_tower_pretrained {name_or_path!r} has model_type {values.get('model_type')!r}: expected "
+            f"{named_by} {name_or_path!r} has model_type {values.get('model_type')!r}: expected "
             "'siglip' or 'siglip_vision_model'"
         )
     return vision

@@ -128,21 +128,21 @@ def _configuration(flags: HostFlags, host_args: Any) -> tuple[dict[str, Any], Ta
     stored = TamConfig.from_dict(values.get("tam")) if tower == VISION_TOWER else None
     tam = tam_config_from_args(host_args, stored)
     if stored is None:
-        source = host_args.vision_tower_pretrained if tower is None else tower
-        tam = tam.replace(vision_encoder=encoder_fields(siglip_config(_encoder_values(source))))
+        source = check_siglip_source(host_args.vision_tower_pretrained) if tower is None else _tower_values(tower)
+        tam = tam.replace(vision_encoder=encoder_fields(siglip_config(source)))
     encoder = siglip_config(tam.vision_encoder)
     defaults = {"mm_projector_type": flags.mm_projector_type, "mm_patch_merge_type": flags.mm_patch_merge_type}
     changes = {"mm_vision_tower": VISION_TOWER, "tam": tam.to_dict(), "mm_hidden_size": encoder.hidden_size}
     return {**defaults, **values, **changes}, tam
 
 
-def _encoder_values(source: str | None) -> dict[str, Any]:
+def _tower_values(tower: str) -> dict[str, Any]:
     from tam_plugin.patches.llava_next.checkpoint_layout import SO400M, SO400M_FIELDS
 
     try:
-        return check_siglip_source(source)
+        return check_siglip_source(tower, "mm_vision_tower")
     except InputError:
-        if source == SO400M:  # the host's own class knows them; the hub need not be reached
+        if tower == SO400M:  # the host's own class knows them; the hub need not be reached
             return dict(SO400M_FIELDS)
         raise
 
