@@ -16,7 +16,7 @@ from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_experts, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.model_config import newline_position
-from tam_plugin.patches.llava_next.preflight import check_dense_tower, check_language_model, check_siglip_source
+from tam_plugin.patches.llava_next.preflight import check_language_model, check_siglip_source, check_tower_path
 from tam_plugin.patches.llava_next.pretrained import shapes_of
 from tam_plugin.patches.llava_next.siglip import DROPPED_LAYERS
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
@@ -110,7 +110,12 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         tam = TamConfig.from_dict(config.get("tam"))
         fields = encoder_fields(siglip_config(tam.vision_encoder))
     else:
-        check_dense_tower(tower, where)
+        check_tower_path(tower, where)
+        if not is_siglip(tower):
+            raise ConfigError(
+                f"{where}: the vision tower (mm_vision_tower) is {tower!r}; expected a SigLIP encoder, such as "
+                f"{SO400M}, or the folder of one"
+            )
         check_language_model(config, where)
         fields, note = _dense_fields(tower)
         notes = (note,)

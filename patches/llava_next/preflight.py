@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tam_plugin.config import TamConfig
+from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.checkpoint_checks import check_experts, tensor_shapes
@@ -50,7 +50,9 @@ def check_training(flags: Any) -> None:
     elif tower is None:
         side = siglip_config(check_siglip_source(flags.vision_tower_pretrained)).image_size
     else:
-        check_dense_tower(tower, start)
+        check_tower_path(tower, start)
+        if not is_siglip(tower):
+            raise ConfigError(not_siglip(tower))
     check_pinpoints(flags, side)
     if tower is not None and stage_of(getattr(flags, "deepspeed", None)) == ZERO_3:
         check_zero3(stored, config, flags)
@@ -84,20 +86,20 @@ def check_language_model(values: dict[str, Any], start: str) -> None:
         )
 
 
-def check_dense_tower(tower: Any, start: str) -> None:
-    """Refuse a checkpoint whose tower cannot be upgraded.
+def check_tower_path(tower: Any, start: str) -> None:
+    """Refuse a dense checkpoint whose tower is no text, or a folder that is not on this machine.
 
     Raises:
-        ConfigError: it is no SigLIP.
-        InputError: it is named by a folder that is not on this machine.
+        ConfigError: no text.
+        InputError: no such folder.
     """
-    if isinstance(tower, str) and (problem := missing_folder(tower)):
+    if not isinstance(tower, str):
+        raise ConfigError(f"{start!r}: config.json has mm_vision_tower = {short(tower)}: expected a name or a folder")
+    if problem := missing_folder(tower):
         raise InputError(
             f"{start!r}: config.json names its vision tower (mm_vision_tower) by a path, and {problem}. Correct the "
             "entry: a SigLIP encoder's folder on this machine, or google/siglip-so400m-patch14-384"
         )
-    if not isinstance(tower, str) or not is_siglip(tower):
-        raise ConfigError(not_siglip(str(tower)))
 
 
 def not_siglip(tower: str) -> str:
