@@ -85,11 +85,12 @@ def check_zero3(stored: TamConfig | None, asked: TamConfig, flags: Any) -> None:
 
 def in_parts(start: str, stored: TamConfig | None, asked: TamConfig) -> str:
     """The message for a checkpoint that ZeRO-3 keeps from being upgraded; arguments as for :func:`check_zero3`."""
-    what = "it is dense" if stored is None else "it lacks the experts or projectors that are asked for"
+    what = "is dense" if stored is None else "lacks the experts or projectors that are asked for"
     on_disk = f"; convert it on disk first ({_upcycle_command(start, asked)}) and start from DIR"
+    way_out = f"{on_disk if stored is None else ''}; or train under ZeRO-2"
     return (
-        f"--deepspeed: under ZeRO-3 the weights of {start!r} are split up as they are loaded, and {what}: nothing can "
-        f"be copied into experts and projectors then{on_disk if stored is None else ''}; or train under ZeRO-2"
+        f"--deepspeed: under ZeRO-3 the weights of {start!r} are split up as they are loaded, and the checkpoint "
+        f"{what}: nothing can be copied into experts and projectors then{way_out}"
     )
 
 

@@ -167,7 +167,7 @@ def test_zero3_copies_nothing(llava_train: Path, dense: Path, tmp_path: Path, st
     )
     message = {
         "dense": rf"\(tam upcycle {folder} DIR --num-experts 8\)",
-        "tam with other experts": "it lacks the experts .* or train under ZeRO-2",
+        "tam with other experts": "the checkpoint lacks the experts .* or train under ZeRO-2",
         "tam and a projector file": "ZeRO-3 .*leave the argument out",
     }[start]
     with pytest.raises(ConfigError, match=message):
