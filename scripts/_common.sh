@@ -147,6 +147,10 @@ launch() {
         printf '\n\n'
         tam recipe preview --gpus $((GPUS * NODES)) -- "$@"
     else
+        # What training refuses is said here in one line; each launcher would end in a report of its own.
+        if [[ "$LAUNCHER" != python ]]; then
+            tam recipe preview --gpus $((GPUS * NODES)) -- "$@" >/dev/null || exit $?
+        fi
         exec "${command[@]}" "$@"
     fi
 }

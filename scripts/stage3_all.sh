@@ -5,7 +5,7 @@
 #   LLAVA_NEXT=LLaVA-NeXT MODEL=stage2-qwen DATA=stage3.yaml VIDEO_FOLDER=videos OUT=stage3-qwen \
 #       bash scripts/stage3_all.sh
 #
-# MODEL          the checkpoint of stage 2, or a dense LLaVA checkpoint
+# MODEL          the checkpoint of stage 2, or a dense LLaVA checkpoint (with a ZeRO-3 DEEPSPEED: tam upcycle it first)
 # EXPERTS, TOP_K the mixture: 4 and 2
 # The other variables are those of stage2_llm_first.sh.
 DEFAULT_NODES=2

@@ -65,7 +65,7 @@ def load_checkpoint(settings: TallvaSettings, device: torch.device) -> tuple[Any
 def _loadable(pretrained: str) -> str:
     from loguru import logger
 
-    from tam_plugin.patches.llava_next.preflight import read_config
+    from tam_plugin.patches.sources import read_config
 
     values = read_config(pretrained)
     stored = str(values.get("torch_dtype") or values.get("dtype") or "bfloat16").removeprefix("torch.")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
-from tam_plugin.errors import ConfigError
+from tam_plugin.errors import ConfigError, InputError, TamError
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, TamArguments
 from tam_plugin.patches.record import Patch
 
@@ -41,17 +45,66 @@ def _hand_on(original: Callable) -> Callable:
     def parse_args_into_dataclasses(self, args=None, *rest, **kwargs):
         if TamArguments not in getattr(self, "dataclass_types", ()):
             return original(self, args, *rest, **kwargs)
-        check_names(sys.argv[1:] if args is None else args)
-        parsed = original(self, args, *rest, **kwargs)
+        from tam_plugin.patches.llava_next import script_errors
+
+        script_errors.install()
+        given = sys.argv[1:] if args is None else list(args)
+        check_names(given)
+        with _one_line_errors(self) if asks_for_tam(given) else nullcontext():
+            parsed = original(self, args, *rest, **kwargs)
         tam_args = next(value for value in parsed if isinstance(value, TamArguments))
         others = tuple(value for value in parsed if value is not tam_args)
         for value in others:
             if dataclasses.is_dataclass(value):
                 setattr(value, "tam_args", tam_args)  # noqa: B010 (no field of theirs)
-        _check_values(next(value for value in others if _is_hosts(value)), tam_args)
+        _check_values(others, tam_args)
         return others
 
     return parse_args_into_dataclasses
+
+
+def asks_for_tam(args: Iterable[str]) -> bool:
+    """Whether a command line asks for the TAM tower or sets anything of it."""
+    words = list(args)
+    tower = any((_flag(name), value) == ("--vision_tower", VISION_TOWER) for name, value in pairwise(words))
+    return tower or any(_flag(w).startswith("--tam_") or _flag(w) == f"--vision_tower={VISION_TOWER}" for w in words)
+
+
+def _flag(word: str) -> str:
+    """A word of a command line, its flag as the host's scripts write it: the parser takes dashes for underscores."""
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
+@contextmanager
+def _one_line_errors(parser: Any) -> Iterator[None]:
+    """What argparse and the host's argument classes say of a command line, as errors of one line.
+
+    argparse would print the usage of some 250 arguments before it, and each rank would.
+    """
+
+    def error(message: str) -> NoReturn:
+        raise InputError(re.sub(r"^argument (--\w+)(/--[\w-]+)*: ", r"\1: ", message))
+
+    parser.error = error
+    try:
+        yield
+    except TamError:
+        raise
+    except ValueError as problem:
+        unknown = re.search(r"not used by the HfArgumentParser: \[(.*)\]", str(problem), re.DOTALL)
+        if unknown is None:
+            raise InputError(str(problem)) from problem
+        name = next((w for w in re.findall(r"'([^']*)'", unknown[1]) if w.startswith("--")), unknown[1])
+        raise InputError(_no_such(name.partition("=")[0], parser._option_string_actions)) from problem
+    finally:
+        del parser.error
+
+
+def _no_such(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{name}: there is no such argument; " + (f"did you mean {close[0]}?" if close else "--help lists them")
 
 
 def check_names(args: Iterable[str]) -> None:
@@ -62,18 +115,17 @@ def check_names(args: Iterable[str]) -> None:
     """
     known = [f"--{f.name}" for f in dataclasses.fields(TamArguments)]
     for arg in args:
-        name = arg.partition("=")[0]
+        name = _flag(arg).partition("=")[0]
         if name.startswith("--tam_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
-            raise ConfigError(f"{name}: there is no such argument; {hint}")
+            raise ConfigError(_no_such(name, known))
 
 
-def _check_values(model_args: Any, tam_args: TamArguments) -> None:
+def _check_values(parsed: tuple[Any, ...], tam_args: TamArguments) -> None:
+    model_args = next(value for value in parsed if _is_hosts(value))
     if model_args.vision_tower == VISION_TOWER:
         from tam_plugin.patches.llava_next.preflight import check_training
 
-        check_training(model_args)
+        check_training(SimpleNamespace(**{name: v for part in parsed for name, v in vars(part).items()}))
     elif tam_args.given():
         raise ConfigError(
             f"--{tam_args.given()[0]} needs --vision_tower {VISION_TOWER}; "

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tam_plugin.budget.stored import stored_policy
-from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTOR_GATES, ROUTER_MODES, TamConfig
+from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTOR_GATES, ROUTER_MODES, TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.inductor.stored import stored_inductor
+from tam_plugin.model_names import is_path
 from tam_plugin.training.table import read_header
 
 VISION_TOWER = "tam"
@@ -43,6 +44,8 @@ _SETS = {
     "tam_task_instruction": "instruction.task",
 }
 """The field of :class:`TamConfig` that an argument sets."""
+
+_SECTIONS = {"MoeConfig": "moe.", "ProjectorConfig": "projector.", "InstructionConfig": "instruction."}
 
 
 @dataclass
@@ -141,13 +144,16 @@ def tam_config_from_args(
 
     Raises:
         ConfigError: the YAML file or a value is bad, or the checkpoint names a policy or an Inductor outside of its
-            folder and no argument stands in its place; the message names it.
+            folder and no argument stands in its place; the message names the file or the argument.
     """
     tam_args = args if isinstance(args, TamArguments) else getattr(args, "tam_args", None) or TamArguments()
     given = TamConfig.from_dict(base)
     if tam_args.tam_config is not None:
         stored = given.vision_encoder
-        given = TamConfig.from_yaml(tam_args.tam_config)
+        try:
+            given = TamConfig.from_yaml(tam_args.tam_config)
+        except ConfigError as error:
+            raise ConfigError(f"--tam_config {tam_args.tam_config!r}: {error}") from error
         if given.vision_encoder is None:
             given = given.replace(vision_encoder=stored)
     else:
@@ -163,7 +169,27 @@ def tam_config_from_args(
             changes[name] = value
         else:
             changes.setdefault(section, {})[name] = value
-    return given.replace(**changes)
+    try:
+        return given.replace(**changes)
+    except ConfigError as error:
+        raise ConfigError(_in_terms_of_arguments(str(error), tam_args)) from error
+
+
+def _in_terms_of_arguments(message: str, tam_args: TamArguments) -> str:
+    """An error about a field of :class:`TamConfig` as one about the argument that sets the field."""
+    found = re.fullmatch(r"(\w+)\.(\w+) = (.*?): (expected .*)", message, re.DOTALL)
+    if found is None:
+        return message
+    owner, name, value, expected = found.groups()
+    section = _SECTIONS.get(owner, "")
+    argument = next((a for a, sets in _SETS.items() if sets == section + name), None)
+    if argument is None:
+        return message
+    given = {a: getattr(tam_args, a) for a in _SETS if getattr(tam_args, a) is not None}
+    what = f"--{argument} {short(given[argument])}" if argument in given else f"--{argument} (not given, so {value})"
+    beside = [f"--{a} {short(v)}" for a, v in given.items() if section and _SETS[a].startswith(section)]
+    beside = [text for text in beside if not text.startswith(f"--{argument} ")]
+    return f"{what}: {expected}" + (f" with {' and '.join(beside)}" if beside else "")
 
 
 def _with_own_parts(stored: TamConfig, tam_args: TamArguments, folder: str | None) -> TamConfig:
@@ -184,7 +210,11 @@ def check_files(config: TamConfig) -> None:
     """
     from tam_plugin.budget import BudgetPolicy
 
-    BudgetPolicy.from_config(config.policy)
+    try:
+        BudgetPolicy.from_config(config.policy)
+    except ConfigError as error:
+        where = f"--tam_policy {config.policy!r}" if isinstance(config.policy, str) else "tam.policy"
+        raise ConfigError(f"{where}: {error}") from error
     check_inductor(config.inductor)
 
 
@@ -198,16 +228,15 @@ def check_inductor(name_or_path: str | None) -> None:
         return
     from transformers.utils import cached_file
 
-    looks_like_hub_name = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~"))
-    if looks_like_hub_name and not os.path.exists(name_or_path):
+    if not is_path(name_or_path) and not Path(name_or_path).exists():
         try:
             cached_file(name_or_path, "config.json")
             return
         except OSError:
             pass
     raise ConfigError(
-        f"no Inductor at {name_or_path!r} (tam_inductor): expected a folder with config.json and safetensors weights, "
-        "or a hub name that can be reached; without one the Inductor that ships with the plugin is used"
+        f"no Inductor at {name_or_path!r} (--tam_inductor): expected a folder with config.json and safetensors "
+        "weights, or a hub name that can be reached; without one the Inductor that ships with the plugin is used"
     )
 
 

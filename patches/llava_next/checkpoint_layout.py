@@ -16,10 +16,11 @@ from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_experts, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.model_config import newline_of
-from tam_plugin.patches.llava_next.preflight import check_language_model, check_siglip_source, is_siglip_name
+from tam_plugin.patches.llava_next.preflight import check_language_model, check_siglip_source, check_tower_path
 from tam_plugin.patches.llava_next.pretrained import shapes_of
 from tam_plugin.patches.llava_next.siglip import DROPPED_LAYERS
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
+from tam_plugin.patches.sources import is_siglip
 
 TOWER = "model.vision_tower."
 ENCODER = f"{TOWER}vision_tower.vision_model."
@@ -67,7 +68,7 @@ class LlavaNextLayout(Layout):
         tower = vision_tower or (remembered or {}).get("mm_vision_tower")
         if tower is None and self.vision == SO400M_FIELDS:
             tower = SO400M
-        if not isinstance(tower, str) or not is_siglip_name(tower):
+        if not isinstance(tower, str) or not is_siglip(tower):
             raise ConfigError(
                 f"--vision-tower {tower or ''}: the host finds a dense tower by its hub name, which this checkpoint "
                 f"does not say; expected the name of a SigLIP encoder, such as {SO400M}"
@@ -108,14 +109,16 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
     if tower == VISION_TOWER:
         tam = TamConfig.from_dict(config.get("tam"))
         fields = encoder_fields(siglip_config(tam.vision_encoder))
-    elif isinstance(tower, str) and is_siglip_name(tower):
+    else:
+        check_tower_path(tower, where)
+        if not is_siglip(tower):
+            raise ConfigError(
+                f"{where}: the vision tower (mm_vision_tower) is {tower!r}; expected a SigLIP encoder, such as "
+                f"{SO400M}, or the folder of one"
+            )
         check_language_model(config, where)
         fields, note = _dense_fields(tower)
         notes = (note,)
-    else:
-        raise ConfigError(
-            f"{where}: the vision tower (mm_vision_tower) is {tower!r}; expected a SigLIP encoder, such as {SO400M}"
-        )
     if not any(name.startswith(ENCODER) for name in names):
         raise ConfigError(
             f"{where} holds no {ENCODER}*: it was saved without its vision tower; expected a checkpoint with it"
@@ -145,4 +148,6 @@ def _dense_fields(tower: str) -> tuple[dict[str, Any], str]:
     except OSError:
         if tower == SO400M:
             return dict(SO400M_FIELDS), f"the encoder's fields are the host's own for {tower}"
-    return encoder_fields(siglip_config(check_siglip_source(tower))), f"the encoder's fields are those of {tower}"
+    return encoder_fields(
+        siglip_config(check_siglip_source(tower, "mm_vision_tower"))
+    ), f"the encoder's fields are those of {tower}"

@@ -25,6 +25,7 @@ from tam_plugin.patches.llava_next.marks import (
 )
 from tam_plugin.patches.llava_next.modality import video as video_modality
 from tam_plugin.patches.llava_next.plans import planned_lengths
+from tam_plugin.patches.llava_next.rows import places_of_malformed, problem_of, word_counts
 from tam_plugin.patches.llava_next.sampling import (
     FRAME_FOLDER_FPS,
     first_question,
@@ -61,6 +62,7 @@ class TamDataset(Dataset):
         self.planner = planner
         self.instruction = instruction
         self.bad_samples = bad_samples
+        self._places = places_of_malformed(host)
 
     def __len__(self) -> int:
         return len(self.host)
@@ -74,12 +76,15 @@ class TamDataset(Dataset):
     def modality_lengths(self) -> list[int]:
         """The host's; with plans, planned visual tokens are added, so that batches of like length are alike indeed."""
         plans = self.planner.plans
-        return self.host.modality_lengths if plans is None else planned_lengths(self.planner, plans, self.host)
+        words = word_counts(self.host, "modality_lengths")
+        return words if plans is None else planned_lengths(self.planner, plans, self.host.list_data_dict, words)
 
     @property
     def lengths(self) -> list[int]:
         """The host's; with plans, :attr:`modality_lengths` without its signs."""
-        return self.host.lengths if self.planner.plans is None else [abs(n) for n in self.modality_lengths]
+        if self.planner.plans is None:
+            return word_counts(self.host, "lengths")
+        return [abs(n) for n in self.modality_lengths]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The host's item; for a sample that cannot be used, the next one that can, and a line on stderr.
@@ -102,6 +107,8 @@ class TamDataset(Dataset):
     def item(self, index: int) -> dict[str, Any]:
         """One item, or the error that its sample makes."""
         record = self.host.list_data_dict[index]
+        if problem := problem_of(record):
+            raise InputError(problem)
         if "video" not in record or "image" in record:
             return self._by_host({"id": index, **record})
         path = self._path(record)
@@ -195,7 +202,11 @@ class TamDataset(Dataset):
         return os.path.join(self.host.data_args.video_folder or "", record["video"])
 
     def _name(self, index: int) -> str:
+        if index in self._places:
+            return self._places[index]
         record = self.host.list_data_dict[index]
+        if not isinstance(record, dict):
+            return f"row {index}"
         if "video" in record:
             return self._path(record)
         return str(record.get("image", f"id {record.get('id', index)}"))

@@ -18,7 +18,7 @@ from tam_plugin.model_folder import check_folder, weight_shapes
 from tam_plugin.patches.checkpoint_checks import check_experts, check_language, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME, is_visual
-from tam_plugin.patches.llava_next.preflight import read_config
+from tam_plugin.patches.sources import read_config
 
 Weights = dict[str, torch.Tensor]
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from tam_plugin.patches.llava_next.logging_meter import LossMeter
@@ -20,13 +21,11 @@ def with_router_losses(original: Callable) -> Callable:
     """The host's ``forward``, with the router losses in its loss while a TAM model trains.
 
     Its signature stays the host's: the Trainer reads it to decide how losses of accumulated batches are scaled.
+    torch.compile leaves all of this out and begins in the host's ``forward``.
     """
     signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def forward(self, *args, **kwargs):
-        if not self.training or not is_tam(self):
-            return original(self, *args, **kwargs)
+    def in_training(self, *args, **kwargs):
         call = signature.bind(self, *args, **kwargs)
         call.apply_defaults()
         given = call.arguments
@@ -38,13 +37,20 @@ def with_router_losses(original: Callable) -> Callable:
         sees = given.get("images") is not None and not _is_text_only(given.get("modalities"))
         return _add(self, output, routing, sees=sees)
 
+    in_training = torch.compiler.disable(in_training, recursive=False)
+
+    @functools.wraps(original)
+    def forward(self, *args, **kwargs):
+        return (in_training if self.training and is_tam(self) else original)(self, *args, **kwargs)
+
     return forward
 
 
+@torch.compiler.disable
 def vision_parts(model: Any) -> nn.ModuleList:
     """What may hold mixture layers: the tower (which hides in a list under FSDP) and the projectors."""
     inner = model.get_model()
-    return nn.ModuleList(m for m in (inner.get_vision_tower(), inner.mm_projector) if m is not None)
+    return nn.ModuleList([m for m in (inner.get_vision_tower(), inner.mm_projector) if m is not None])
 
 
 def _is_text_only(modalities: Any) -> bool:
@@ -52,6 +58,7 @@ def _is_text_only(modalities: Any) -> bool:
     return modalities is not None and all(m == "text" for m in host_modalities(modalities))
 
 
+@torch.compiler.disable
 def _add(model: Any, output: Any, routing: RoutingCollector, *, sees: bool) -> Any:
     loss = output[0]
     sees = sees and any(routing.records)

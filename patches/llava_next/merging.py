@@ -20,7 +20,7 @@ from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.loss_records import LANGUAGE_MODELS
 from tam_plugin.patches.llava_next.merging_checks import check_base, check_merged
 from tam_plugin.patches.llava_next.partial_saving import FILE_NAME
-from tam_plugin.patches.llava_next.preflight import is_siglip_name
+from tam_plugin.patches.sources import is_siglip
 
 LORA_PREFIX = "base_model.model."
 PROJECTOR_FILE = "mm_projector.bin"
@@ -169,6 +169,6 @@ def _remembered(base: Source) -> dict[str, Any] | None:
     tower = base.config.get("mm_vision_tower")
     if tower == VISION_TOWER:
         return dense_part(base.folder)
-    if not isinstance(tower, str) or not is_siglip_name(tower):
+    if not isinstance(tower, str) or not is_siglip(tower):
         return None
     return {name: base.config.get(name) for name in ("mm_vision_tower", "mm_spatial_pool_mode")}

@@ -16,10 +16,11 @@ CLASS = "llava.model.llava_arch:LlavaMetaForCausalLM"
 
 
 def _prepare(original: Callable) -> Callable:
+    import torch
+
     signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def prepare_inputs_labels_for_multimodal(self, *args, **kwargs):
+    def prepare(self, *args, **kwargs):
         from tam_plugin.patches.llava_next.modality import host_modalities
         from tam_plugin.patches.llava_next.multimodal import check_rows, plan_batch, planned
 
@@ -36,6 +37,13 @@ def _prepare(original: Callable) -> Callable:
         check_rows(call.arguments["input_ids"], call.arguments["attention_mask"], modalities, len(images))
         with planned(plan):
             return original(*call.args, **call.kwargs)
+
+    # frames and strides change from sample to sample, and ZeRO-3 gathers the newline by hooks
+    uncompiled = torch.compiler.disable(prepare)
+
+    @functools.wraps(original)
+    def prepare_inputs_labels_for_multimodal(self, *args, **kwargs):
+        return (uncompiled if is_tam(self) else prepare)(self, *args, **kwargs)
 
     return prepare_inputs_labels_for_multimodal
 

@@ -11,6 +11,7 @@ import numpy as np
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
+from tam_plugin.patches.llava_next.rows import data_files, problem_of
 from tam_plugin.training.check import check_plans, plan_command
 from tam_plugin.training.keys import is_video_row, key_of_row
 from tam_plugin.training.layout import visual_tokens
@@ -47,8 +48,7 @@ def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: A
         plans = Plans(folder)
     except InputError as error:
         raise InputError(f"--tam_plans: {error}; to make them: {command}") from error
-    files = getattr(data_args, "dataset_paths", None) or [data_args.data_path]
-    check_plans(plans, policy=planner.policy, inductor=config.inductor, data_files=files, command=command)
+    check_plans(plans, policy=planner.policy, inductor=config.inductor, data_files=data_files(host), command=command)
     check_samples(plans, host.list_data_dict, command)
     planner.plans = plans
 
@@ -77,7 +77,7 @@ def plan_places(plans: Plans, records: Sequence[dict[str, Any]]) -> np.ndarray:
     places = np.full(len(records), NO_VIDEO, np.int64)
     rows, keys = [], []
     for index, record in enumerate(records):
-        if not is_video_row(record):
+        if problem_of(record) or not is_video_row(record):  # a malformed row is reported when its turn comes
             continue
         try:
             keys.append(key_of_row(record).key)
@@ -88,13 +88,13 @@ def plan_places(plans: Plans, records: Sequence[dict[str, Any]]) -> np.ndarray:
     return places
 
 
-def planned_lengths(planner: BudgetPlanner, plans: Plans, host: Any) -> list[int]:
+def planned_lengths(
+    planner: BudgetPlanner, plans: Plans, records: Sequence[dict[str, Any]], words: Sequence[int]
+) -> list[int]:
     """Length of every sample: the host's count of words, and the visual tokens; negative for text, as in the host.
 
     A still image counts as one untiled picture, since nothing here opens it.
     """
-    records = host.list_data_dict
-    words: list[int] = host.modality_lengths
     places = plan_places(plans, records)
     tokens = np.zeros(len(records), np.int64)
     has_plan = places >= 0
@@ -102,7 +102,7 @@ def planned_lengths(planner: BudgetPlanner, plans: Plans, host: Any) -> list[int
     tokens[has_plan] = visual_tokens(plans.column("frames")[at], plans.column("stride")[at], planner.layout)
     a_picture = planner.layout["grid"] ** 2
     for index, record in enumerate(records):
-        if "image" in record:
+        if problem_of(record) is None and "image" in record:
             tokens[index] = a_picture * (len(record["image"]) if isinstance(record["image"], list) else 1)
     return [count + int(extra) if count > 0 else count for count, extra in zip(words, tokens, strict=True)]
 

@@ -3,46 +3,76 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from tam_plugin.bounds import check_sizes
-from tam_plugin.config import TamConfig
+from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.files import read_json
 from tam_plugin.model_folder import check_folder, weight_shapes
+from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.checkpoint_checks import check_experts
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
+from tam_plugin.patches.llava_next.host_settings import check_host_settings, check_pinpoints
+from tam_plugin.patches.llava_next.structure import check_same_structure, check_zero3, stage_of
+from tam_plugin.patches.llava_next.tower import siglip_config
+from tam_plugin.patches.sources import is_siglip, read_config, siglip_vision_fields
+from tam_plugin.training.zero3 import ZERO_3
 
+SIDE = 384
+"""Pixels per side of the host's own SigLIP tower, whose configuration it does not read."""
 _STILL_IMAGES_ONLY = ("mistral", "gemma", "mpt")
 
 
-def check_training(model_args: Any) -> None:
+def check_training(flags: Any) -> None:
     """Refuse what cannot work: bad values, missing files, a tower that cannot be upgraded.
 
     Args:
-        model_args: the host's, with ``tam_args`` on it.
+        flags: the host's arguments of the model, the data and the training in one object, and ``tam_args``; what is
+            not on it is not looked at.
 
     Raises:
         ConfigError: with the argument or field, its value and what was expected.
         InputError: no model, or no SigLIP, can be read under the given name.
     """
-    start = model_args.model_name_or_path
-    values = read_config(start)
+    start = flags.model_name_or_path
+    try:
+        values = read_config(start)
+    except InputError as error:
+        raise InputError(f"--model_name_or_path: {error}") from error
     check_sizes(values, f"{start}/config.json")
     check_language_model(values, start)
+    check_host_settings(flags)
     tower = values.get("mm_vision_tower")
-    base = values.get("tam") if tower == VISION_TOWER else None
-    config = tam_config_from_args(model_args, base, folder=start)
+    stored = stored_in(values, start) if tower == VISION_TOWER else None
+    config = tam_config_from_args(flags, stored, folder=start)
     check_files(config)
-    if base is not None:
-        stored = TamConfig.from_dict(base)
+    side = (config.vision_encoder or {}).get("image_size", SIDE)
+    if stored is not None:
         check_same_structure(stored, config)
         check_experts(local_shapes(start), stored.moe, start)
     elif tower is None:
-        check_siglip_source(model_args.vision_tower_pretrained)
-    elif not is_siglip_name(tower):
-        raise ConfigError(not_siglip(tower))
+        side = siglip_config(check_siglip_source(flags.vision_tower_pretrained)).image_size
+    else:
+        check_tower_path(tower, start)
+        if not is_siglip(tower):
+            raise ConfigError(not_siglip(tower))
+    check_pinpoints(flags, side)
+    if tower is not None and stage_of(getattr(flags, "deepspeed", None)) == ZERO_3:
+        check_zero3(stored, config, flags)
+
+
+def stored_in(values: dict[str, Any], start: str) -> TamConfig:
+    """The configuration in a TAM checkpoint's config.json.
+
+    Raises:
+        ConfigError: there is none, or it is bad.
+    """
+    if values.get("tam") is None:
+        raise ConfigError(f"{start!r}: config.json has mm_vision_tower = 'tam' but no 'tam' section")
+    try:
+        return TamConfig.from_dict(values["tam"])
+    except ConfigError as error:
+        raise ConfigError(f"{start!r}: config.json, section tam: {error}") from error
 
 
 def check_language_model(values: dict[str, Any], start: str) -> None:
@@ -59,51 +89,37 @@ def check_language_model(values: dict[str, Any], start: str) -> None:
         )
 
 
-def check_same_structure(stored: TamConfig, asked: TamConfig) -> None:
-    """Refuse to continue a TAM checkpoint with other experts or projectors than it has.
-
-    A dense tower may get experts, and a single projector may be copied to every stride (from stage 2 to stage 3).
+def check_tower_path(tower: Any, start: str) -> None:
+    """Refuse a dense checkpoint whose tower is no text, or a folder that is not on this machine.
 
     Raises:
-        ConfigError: by field, with both values.
+        ConfigError: no text.
+        InputError: no such folder.
     """
-    fields: list[tuple[str, Any, Any]] = []
-    if stored.moe.enabled:
-        fields += [(f"moe.{n}", getattr(stored.moe, n), getattr(asked.moe, n)) for n in ("enabled", "num_experts")]
-    if projector_children(stored) != ["shared"]:
-        fields.append(("projector", projector_children(stored), projector_children(asked)))
-    for name, before, after in fields:
-        if before != after:
-            raise ConfigError(
-                f"tam.{name} = {after!r} was asked for, but the checkpoint has {before!r}: leave it as it is, or start "
-                "from the dense checkpoint"
-            )
-
-
-def projector_children(config: TamConfig) -> list[str]:
-    """Names of the projectors that a configuration makes; with the number of experts of a soft one."""
-    projector = config.projector
-    if projector.gate == "soft":
-        return [f"soft mixture of {projector.num_experts}"]
-    return ["shared"] if projector.gate == "single" else [f"stride_{s}" for s in projector.strides]
-
-
-def is_siglip_name(tower: str) -> bool:
-    """Whether the host builds its SigLIP tower for this name (a path makes it build a CLIP tower)."""
-    others = tower.startswith(("openai", "laion")) or "ShareGPT4V" in tower
-    return "siglip" in tower and not others and not os.path.exists(tower)
+    if not isinstance(tower, str):
+        raise ConfigError(f"{start!r}: config.json has mm_vision_tower = {short(tower)}: expected a name or a folder")
+    if problem := missing_folder(tower):
+        raise InputError(
+            f"{start!r}: config.json names its vision tower (mm_vision_tower) by a path, and {problem}. Correct the "
+            "entry: a SigLIP encoder's folder on this machine, or google/siglip-so400m-patch14-384"
+        )
 
 
 def not_siglip(tower: str) -> str:
     """The message for a tower that cannot be upgraded."""
     return (
         f"--vision_tower tam: the checkpoint's vision tower is {tower!r}; expected a SigLIP tower (such as "
-        "google/siglip-so400m-patch14-384), a TAM tower, or a plain language model with --vision_tower_pretrained"
+        "google/siglip-so400m-patch14-384, or a SigLIP encoder's folder), a TAM tower, or a plain language model with "
+        "--vision_tower_pretrained"
     )
 
 
-def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
+def check_siglip_source(name_or_path: str | None, named_by: str = "--vision_tower_pretrained") -> dict[str, Any]:
     """Fields of the SigLIP vision encoder under a folder or hub name.
+
+    Args:
+        name_or_path: the folder or name.
+        named_by: the argument or field that it comes from, for messages.
 
     Raises:
         ConfigError: none was given, or it is another kind of model.
@@ -114,39 +130,20 @@ def check_siglip_source(name_or_path: str | None) -> dict[str, Any]:
             "--vision_tower tam on a plain language model needs --vision_tower_pretrained: a folder or hub name of "
             "a SigLIP encoder, such as google/siglip-so400m-patch14-384"
         )
-    if os.path.isdir(name_or_path):
-        check_folder(name_or_path)
-    values = read_config(name_or_path)
-    check_sizes(values, f"{name_or_path}/config.json")
-    if values.get("model_type") == "siglip" and isinstance(values.get("vision_config"), dict):
-        values = {"model_type": "siglip_vision_model", **values["vision_config"]}
-    if values.get("model_type") != "siglip_vision_model":
-        raise ConfigError(
-            f"--vision_tower_pretrained {name_or_path!r} has model_type {values.get('model_type')!r}: expected "
-            "'siglip' or 'siglip_vision_model'"
-        )
-    return values
-
-
-def read_config(name_or_path: str) -> dict[str, Any]:
-    """config.json of a folder or hub name, as a mapping.
-
-    Raises:
-        InputError: there is none.
-    """
-    from transformers.utils import cached_file
-
     try:
         if os.path.isdir(name_or_path):
-            return read_json(Path(name_or_path) / "config.json")
-        return read_json(str(cached_file(name_or_path, "config.json")))
-    except FileNotFoundError as error:
-        raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory") from error
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"no model can be read from {name_or_path!r}: {reason}") from error
+            check_folder(name_or_path)
+        values = read_config(name_or_path)
+    except InputError as error:
+        raise InputError(f"{named_by}: {error}") from error
+    check_sizes(values, f"{name_or_path}/config.json")
+    vision = siglip_vision_fields(values)
+    if vision is None:
+        raise ConfigError(
+            f"{named_by} {name_or_path!r} has model_type {values.get('model_type')!r}: expected "
+            "'siglip' or 'siglip_vision_model'"
+        )
+    return vision
 
 
 def local_shapes(name_or_path: str) -> dict[str, tuple[int, ...]]:

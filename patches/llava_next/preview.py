@@ -20,9 +20,10 @@ from tam_plugin.patches.llava_next.argument_records import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, TamArguments, tam_config_from_args
 from tam_plugin.patches.llava_next.loading import family_name
 from tam_plugin.patches.llava_next.loss_records import LANGUAGE_MODELS
-from tam_plugin.patches.llava_next.preflight import check_siglip_source, check_training, read_config
+from tam_plugin.patches.llava_next.preflight import check_siglip_source, check_training
 from tam_plugin.patches.llava_next.tower import encoder_fields, siglip_config
 from tam_plugin.patches.llava_next.trainable import choose, count_parts, parse_parts, part_of
+from tam_plugin.patches.sources import read_config
 from tam_plugin.training.memory import Step, estimate, zero_settings
 from tam_plugin.training.parts import Part
 
@@ -38,6 +39,10 @@ class HostFlags:
     mm_tunable_parts: str | None = None
     mm_projector_type: str = "linear"
     mm_patch_merge_type: str = "flat"
+    mm_resampler_type: str | None = None
+    image_aspect_ratio: str = "square"
+    image_grid_pinpoints: str | None = None
+    pretrain_mm_mlp_adapter: str | None = None
     lora_enable: bool = False
     lora_r: int = 64
     deepspeed: str | None = None
@@ -122,21 +127,21 @@ def _configuration(flags: HostFlags, host_args: Any) -> tuple[dict[str, Any], Ta
     stored = TamConfig.from_dict(values.get("tam")) if tower == VISION_TOWER else None
     tam = tam_config_from_args(host_args, stored, folder=flags.model_name_or_path)
     if stored is None:
-        source = host_args.vision_tower_pretrained if tower is None else tower
-        tam = tam.replace(vision_encoder=encoder_fields(siglip_config(_encoder_values(source))))
+        source = check_siglip_source(host_args.vision_tower_pretrained) if tower is None else _tower_values(tower)
+        tam = tam.replace(vision_encoder=encoder_fields(siglip_config(source)))
     encoder = siglip_config(tam.vision_encoder)
     defaults = {"mm_projector_type": flags.mm_projector_type, "mm_patch_merge_type": flags.mm_patch_merge_type}
     changes = {"mm_vision_tower": VISION_TOWER, "tam": tam.to_dict(), "mm_hidden_size": encoder.hidden_size}
     return {**defaults, **values, **changes}, tam
 
 
-def _encoder_values(source: str | None) -> dict[str, Any]:
+def _tower_values(tower: str) -> dict[str, Any]:
     from tam_plugin.patches.llava_next.checkpoint_layout import SO400M, SO400M_FIELDS
 
     try:
-        return check_siglip_source(source)
+        return check_siglip_source(tower, "mm_vision_tower")
     except InputError:
-        if source == SO400M:  # the host's own class knows them; the hub need not be reached
+        if tower == SO400M:  # the host's own class knows them; the hub need not be reached
             return dict(SO400M_FIELDS)
         raise
 
@@ -152,7 +157,11 @@ def _on_meta(values: dict[str, Any], flags: HostFlags) -> nn.Module:
 
 
 def _host_trains(name: str, parts: list[str], *, lora: bool) -> bool:
-    """The host's own rule of ``--mm_tunable_parts`` (train.py, "Deciding train which part of the model")."""
+    """The host's own rule of ``--mm_tunable_parts`` (train.py, "Deciding train which part of the model").
+
+    For LoRA that of 2026-03 and later, which :func:`tam_plugin.patches.llava_next.trainable.freeze_beside_lora` brings
+    to older hosts.
+    """
     if "vision_tower" in name:
         return "mm_vision_tower" in parts
     if "mm_projector" in name:

@@ -90,6 +90,36 @@ def keep_lora_off_the_tower(model: nn.Module) -> int:
     return taken
 
 
+def freeze_beside_lora(model: nn.Module, *, parts_given: bool) -> int:
+    """Let LoRA train and nothing else of the language model, whatever the host's version made of it.
+
+    Before 2026-03-09 ``--mm_tunable_parts`` with ``mm_language_model`` unfroze the whole language model beside LoRA
+    (and the newline), and without it froze LoRA too.
+
+    Args:
+        model: with LoRA on it.
+        parts_given: whether the host decided by ``--mm_tunable_parts``; otherwise peft did, and its choice of biases
+            (``--lora_bias``) stays.
+
+    Returns:
+        How many parameters beside LoRA were frozen that the host had left to train.
+    """
+    frozen = 0
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        if part == "lora":
+            parameter.requires_grad_(True)
+        elif parts_given and part in ("llm", "newline") and parameter.requires_grad:
+            parameter.requires_grad_(False)
+            frozen += size_of(parameter)
+    return frozen
+
+
+def size_of(parameter: nn.Parameter) -> int:
+    """Elements of a parameter, also of one that ZeRO-3 holds in parts."""
+    return int(getattr(parameter, "ds_numel", None) or parameter.numel())
+
+
 def arrange(trainer: Any) -> None:
     """Carry out ``--tam_tunable_parts`` and ``--tam_lora_tower`` before the optimizer is made, and print the result.
 
@@ -99,10 +129,15 @@ def arrange(trainer: Any) -> None:
     model, tam_args = trainer.model, getattr(trainer.train_dataset, "data_args", None)
     tam_args = getattr(tam_args, "tam_args", None)
     notes = []
-    if hasattr(model, "peft_config") and not getattr(tam_args, "tam_lora_tower", None):
-        taken = keep_lora_off_the_tower(model)
+    if hasattr(model, "peft_config"):
+        taken = 0 if getattr(tam_args, "tam_lora_tower", None) else keep_lora_off_the_tower(model)
         if taken:
             notes.append(f"LoRA was taken off {taken} layers of the vision tower (--tam_lora_tower True keeps it)")
+        frozen = freeze_beside_lora(model, parts_given=getattr(trainer.args, "mm_tunable_parts", None) is not None)
+        if frozen:
+            notes.append(
+                f"{frozen:,} parameters beside LoRA were frozen: this version of the host leaves them to train"
+            )
     text = getattr(tam_args, "tam_tunable_parts", None)
     if text is not None:
         choose(model, parse_parts(text))
@@ -117,7 +152,7 @@ def count_parts(parameters: Iterable[tuple[str, nn.Parameter]]) -> list[Part]:
     order = ("llm", "lora", *VISUAL_PARTS)
     counts = {name: [0, 0] for name in order}
     for name, parameter in parameters:
-        size = getattr(parameter, "ds_numel", None) or parameter.numel()
+        size = size_of(parameter)
         counts[part_of(name)][0] += size
         counts[part_of(name)][1] += size if parameter.requires_grad else 0
     return [Part(name, *counts[name]) for name in order if counts[name][0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder
 from tam_plugin.patches.llava_next.trainable import arrange
 from tam_plugin.training.zero3 import ZERO_3, cast_unpartitioned, set_leaf_modules, zero_stage
 
+COMPILED = (
+    "tam: note: --torch_compile compiles the language model; the visual side runs as it is, since frames and strides "
+    "change from sample to sample"
+)
 _HOSTS = ("_get_item", "list_data_dict", "data_args", "tokenizer")
 
 
@@ -86,6 +91,8 @@ def prepare_trainer(trainer: Any) -> None:
         ConfigError: see :func:`tam_dataset` and :func:`tam_plugin.patches.llava_next.trainable.arrange`.
     """
     arrange(trainer)
+    if getattr(trainer.args, "torch_compile", False) and trainer.args.process_index == 0:
+        print(COMPILED, file=sys.stderr)
     if zero_stage(trainer.args.deepspeed) == ZERO_3:
         if trainer.args.bf16 or trainer.args.fp16:
             cast_unpartitioned(trainer.model, torch.bfloat16 if trainer.args.bf16 else torch.float16)

@@ -12,13 +12,9 @@ from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, tam_config_from_args
-from tam_plugin.patches.llava_next.preflight import (
-    check_same_structure,
-    check_siglip_source,
-    not_siglip,
-    projector_children,
-)
+from tam_plugin.patches.llava_next.preflight import check_siglip_source, not_siglip
 from tam_plugin.patches.llava_next.pretrained import shapes_of, tower_from_dense, upcycled
+from tam_plugin.patches.llava_next.structure import check_same_structure, in_parts, same_modules
 from tam_plugin.patches.llava_next.tower import TamVisionTower, encoder_fields, siglip_config
 from tam_plugin.training.zero3 import partitioned
 from tam_plugin.vision.moe_mlp import moe_layers
@@ -44,11 +40,8 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
     tam = tam_config_from_args(model_args, stored, folder=_start(model_args, config))
     tam = _with_pool_mode(tam, model_args, config, stored)
     tam = tam.replace(policy=policy_to_store(tam.policy))
-    if before is not None and partitioned(model) and not _same_modules(stored, tam):
-        raise ConfigError(
-            "--vision_tower tam: ZeRO-3 holds this checkpoint's weights in parts, and nothing can be copied into "
-            "experts and projectors; convert it on disk first (tam upcycle SRC DST) and start from DST"
-        )
+    if before is not None and partitioned(model) and not same_modules(stored, tam):
+        raise ConfigError(in_parts(model_args.model_name_or_path, stored, tam))
     if before is None:
         values = check_siglip_source(model_args.vision_tower_pretrained)
         tam = tam.replace(vision_encoder=encoder_fields(siglip_config(values)))
@@ -69,14 +62,6 @@ def upgrade_model(model: Any, model_args: Any, *, as_list: bool) -> TamConfig:
 def _start(model_args: Any, config: Any) -> str | None:
     """Where the checkpoint lies that the model was loaded from."""
     return getattr(model_args, "model_name_or_path", None) or getattr(config, "_name_or_path", None)
-
-
-def _same_modules(stored: TamConfig | None, asked: TamConfig) -> bool:
-    """Whether a checkpoint's tower and projectors are the modules that are asked for."""
-    if stored is None:
-        return False
-    same_experts = (stored.moe.enabled, stored.moe.num_experts) == (asked.moe.enabled, asked.moe.num_experts)
-    return same_experts and projector_children(stored) == projector_children(asked)
 
 
 def load_projector(model: Any, path: str) -> None:

@@ -13,6 +13,7 @@ from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError, TamError
 from tam_plugin.files import read_json
 from tam_plugin.model_folder import check_folder
+from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.generation import followed
 from tam_plugin.patches.onevision.inputs import encode_words
@@ -131,6 +132,8 @@ def _read_config(name_or_path: str) -> dict[str, Any]:
         if path.exists() and not (path / "config.json").exists():
             kind = "holds no config.json" if path.is_dir() else "is not a directory"
             raise InputError(f"{name_or_path!r} {kind}: expected a model checkpoint directory")
+        if problem := missing_folder(name_or_path):
+            raise InputError(problem)
         if path.is_dir():
             check_folder(path)
         file = path / "config.json" if path.is_dir() else Path(str(cached_file(name_or_path, "config.json")))

@@ -104,6 +104,7 @@ def collect_routing(module: nn.Module) -> Iterator[RoutingCollector]:
             layer._records = None
 
 
+@torch.compiler.disable
 def use_non_reentrant_checkpointing(module: nn.Module) -> int:
     """Make transformers' gradient checkpointing of mixture layers inside ``module`` non-reentrant.
 

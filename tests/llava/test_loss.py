@@ -124,6 +124,25 @@ def test_checkpointing_changes_no_gradient(stage):
         torch.testing.assert_close(recomputed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_torch_compile_compiles_the_language_model_and_changes_no_gradient():
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    def gradients_of(model, run) -> dict[str, torch.Tensor]:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        for modalities in ([video(3), video(1), "text"], [video(2), video(4), "text"]):
+            run(**inputs(modalities)).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    model = tam_model(moe=MOE).train()
+    expected = gradients_of(model, model)
+    model, counter = tam_model(moe=MOE).train(), CompileCounterWithBackend("aot_eager")
+    found = gradients_of(model, torch.compile(model, backend=counter))
+    assert counter.frame_count > 0
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
 def test_embeddings_alone_have_no_router_losses():
     model = tam_model(moe=MOE).train()
     given = inputs()

@@ -155,6 +155,7 @@ def zero(stage: str) -> Path:
     return SCRIPTS / ("zero1_offload.json" if stage == "stage2" else "zero2_offload.json")
 
 
+ZERO_3 = str(SCRIPTS / "zero3.json")
 REFUSED = [
     ("stage2_llm_first.sh", {"DATA": "/no/such.yaml"}, "DATA=/no/such.yaml does not exist: expected the training set"),
     ("stage2_llm_first.sh", {"ORDER": "all"}, "ORDER=all: expected one of llm_first, projector_first"),
@@ -162,6 +163,8 @@ REFUSED = [
     ("stage3_all.sh", {"MODEL": "./nothing"}, "MODEL=./nothing holds no config.json"),
     ("stage3_all.sh", {"LLAVA_NEXT": "/"}, "LLAVA_NEXT=/ holds no llava/train/train_mem.py"),
     ("lora_7b.sh", {"DEEPSPEED": "zero9.json"}, "DEEPSPEED=zero9.json does not exist"),
+    ("lora_72b.sh", {"DRY_RUN": "1", "DEEPSPEED": ZERO_3}, "disk first (tam upcycle"),
+    ("lora_72b.sh", {"LAUNCHER": "torchrun", "DEEPSPEED": ZERO_3}, "disk first (tam upcycle"),
     ("lora_72b.sh", {"VIDEO_FOLDER": ""}, "VIDEO_FOLDER is not set: expected the folder"),
     ("stage1_inductor.sh", {"TAGGED": "none.jsonl"}, "TAGGED=none.jsonl does not exist"),
 ]

@@ -57,6 +57,20 @@ def test_one_bad_sample_too_many_stops_with_the_list(broken, case):
     assert "\n" not in str(caught.value)
 
 
+def test_rows_without_a_conversation_are_named_by_file_and_row(broken, capsys):
+    good = sample("good.mp4", COUNT, id="good")
+    malformed = [{"video": "good.mp4"}, "a row", {"conversations": [{"from": "human"}]}, {"conversations": "Hello"}]
+    dataset = tam(broken, [good, *malformed], tam_max_bad_samples=0.8)
+    host = tam(broken, [good])
+    assert dataset.modality_lengths == [*host.modality_lengths, 1, 1, 1, 1]
+    assert dataset.lengths == [*host.lengths, 1, 1, 1, 1]
+    assert [dataset[index]["id"] for index in range(5)] == ["good"] * 5
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tam: sample")]
+    for index, reason in enumerate(("no 'conversations'", "no JSON object", "a turn in", "'conversations' is"), 1):
+        assert any(f"{broken / 'samples.json'}:{index + 1}: " in line and reason in line for line in lines), lines
+    assert len(lines) == 4
+
+
 def outcome(dataset, index: int) -> str:
     from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
 

@@ -110,7 +110,7 @@ def test_a_tam_checkpoint_goes_on_with_other_settings_but_not_other_parts(dense:
     moe = model.get_vision_tower().vision_tower.vision_model.encoder.layers[0].mlp
     assert (moe.config.top_k, moe.gate.config.top_k) == (1, 1)
     assert (model.config.tam["moe"]["top_k"], model.config.tam["moe"]["balance_loss_weight"]) == (1, 0.5)
-    with pytest.raises(ConfigError, match=r"moe\.num_experts = 8 was asked for, but the checkpoint has 4"):
+    with pytest.raises(ConfigError, match=r"--tam_num_experts: 8 was asked for, but the checkpoint has 4"):
         upgrade(model, hub, tam_num_experts=8)
     with pytest.raises(ConfigError, match="projector"):
         upgrade(model, hub, tam_strides="1,2")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tam_plugin.config import MoeConfig
 from tam_plugin.errors import ConfigError, TamError
 from tests.llava import tiny
+
+HERE = ("--attn_implementation", "sdpa", "--image_aspect_ratio", "anyres")
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def parse(llava_train: Path, hub: Path, tmp_path: Path):
         parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
         with tiny.hub_cache(hub):
             return parser.parse_args_into_dataclasses(
-                [*map(str, args), "--output_dir", str(tmp_path), "--bf16", "False"]
+                [*("--output_dir", str(tmp_path), "--bf16", "False"), *HERE, *map(str, args)]
             )
 
     return parse
@@ -88,21 +93,34 @@ def test_every_argument_has_a_help_text(llava_train: Path):
 
 
 BAD_VALUES = [
+    (("--tam-topk=2",), r"--tam_topk: there is no such argument; did you mean --tam_top_k\?"),
     (("--tam_topk", 2), r"--tam_topk: there is no such argument; did you mean --tam_top_k\?"),
-    (("--tam_top_k", 9), r"MoeConfig\.top_k = 9: expected a whole number from 1 to 4"),
-    (("--tam_router_mode", "best"), r"router_mode = 'best': expected one of top_k, random_k, lowest_k"),
+    (("--tam_top_k", 9), r"--tam_top_k 9: expected a whole number from 1 to 4"),
+    (("--tam_router_mode", "best"), r"--tam_router_mode 'best': expected one of top_k, random_k, lowest_k"),
     (("--tam_strides", "1;2"), r"--tam_strides '1;2': expected whole numbers separated by commas"),
-    (("--tam_strides", "2,3"), r"image_stride = 1: expected one of 2, 3"),
-    (("--tam_projector_gate", "hard"), r"gate = 'hard': expected one of resolution, soft"),
-    (("--tam_policy", "/nowhere.yaml"), r"'/nowhere.yaml' cannot be read"),
+    (
+        ("--tam_strides", "2,3"),
+        r"--tam_image_stride \(not given, so 1\): expected one of 2, 3 with --tam_strides '2,3'$",
+    ),
+    (("--tam_projector_gate", "hard"), r"--tam_projector_gate 'hard': expected one of resolution, soft"),
+    (("--tam_policy", "/nowhere.yaml"), r"--tam_policy '/nowhere.yaml': .*cannot be read"),
     (("--tam_config", "/nowhere.yaml"), r"TAM config file '/nowhere.yaml' cannot be read"),
     (("--tam_inductor", "/nowhere"), r"no Inductor at '/nowhere'"),
-    (("--tam_balance_loss_weight", -1), r"balance_loss_weight = -1\.0: expected a finite number >= 0"),
+    (("--tam_balance_loss_weight", -1), r"--tam_balance_loss_weight -1.0: expected a finite number >= 0"),
+    (("--tam_num_experts", "four"), r"^--tam_num_experts: invalid int value: 'four'$"),
+    (
+        ("--mm_tuneable_parts", "mm_language_model"),
+        r"--mm_tuneable_parts: there is .* did you mean --mm_tunable_parts\?",
+    ),
+    (("--mm_patch_merge_type", "unires"), r"--mm_patch_merge_type unires: .* expected flat or spatial_unpad"),
+    (("--mm_resampler_type", "spatial_pool"), r"--mm_resampler_type spatial_pool: .* leave the argument out"),
+    (("--image_grid_pinpoints", "[(336, 672)]"), r"--image_grid_pinpoints: \(336, 672\) .* the vision tower's 384"),
+    (("--attn_implementation", "flash_attention_2"), r"--attn_implementation flash.*pass --attn_implementation sdpa"),
     (("--tam_max_bad_samples", 3), r"--tam_max_bad_samples 3\.0: expected a share from 0 to 1"),
 ]
 
 
-@pytest.mark.parametrize(("args", "message"), BAD_VALUES, ids=[args[0] + "=" + str(args[1]) for args, _ in BAD_VALUES])
+@pytest.mark.parametrize(("args", "message"), BAD_VALUES, ids=["=".join(map(str, args)) for args, _ in BAD_VALUES])
 def test_bad_values(parse, dense: Path, args: tuple, message: str):
     with pytest.raises(TamError, match=message) as raised:
         parse("--vision_tower", "tam", "--model_name_or_path", dense, *args)
@@ -123,12 +141,39 @@ def test_starts_that_cannot_be_upgraded(parse, dense: Path, llm: Path, tmp_path:
         ((clip,), r"vision tower is 'openai/clip-vit-large-patch14-336'; expected a SigLIP tower"),
         ((llm,), r"needs --vision_tower_pretrained"),
         ((llm, "--vision_tower_pretrained", llm), r"has model_type 'qwen2': expected 'siglip'"),
-        ((llm, "--vision_tower_pretrained", "/nowhere"), r"no model can be read from '/nowhere'"),
-        (("/nowhere",), r"no model can be read from '/nowhere'"),
+        ((llm, "--vision_tower_pretrained", "/nowhere"), r"--vision_tower_pretrained: there is no folder '/nowhere'"),
+        (("/nowhere",), r"--model_name_or_path: there is no folder '/nowhere' on this machine"),
+        (("no/such",), r"--model_name_or_path: .* 'no/such': there is no such folder, and no model of this name"),
     ):
         with pytest.raises(TamError, match=message) as raised:
             parse("--vision_tower", "tam", "--model_name_or_path", *args)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("start", ["dense", "tam with other experts", "tam and a projector file"])
+def test_zero3_copies_nothing(llava_train: Path, dense: Path, tmp_path: Path, start: str):
+    from tam_plugin import TamConfig
+    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.preflight import check_training
+
+    tam = TamConfig(moe=MoeConfig(enabled=start != "tam with other experts"), vision_encoder={}).to_dict()
+    changes = {} if start == "dense" else {"mm_vision_tower": "tam", "tam": tam}
+    folder = with_config(dense, tmp_path / "start-qwen", **changes)
+    args = SimpleNamespace(
+        model_name_or_path=str(folder),
+        tam_args=TamArguments(tam_moe=True, tam_num_experts=8 if start == "dense" else None),
+        deepspeed=str(SCRIPTS / "zero3.json"),
+        pretrain_mm_mlp_adapter="mm_projector.bin" if start == "tam and a projector file" else None,
+    )
+    message = {
+        "dense": rf"\(tam upcycle {folder} DIR --num-experts 8\)",
+        "tam with other experts": "the checkpoint lacks the experts .* or train under ZeRO-2",
+        "tam and a projector file": "ZeRO-3 .*leave the argument out",
+    }[start]
+    with pytest.raises(ConfigError, match=message):
+        check_training(args)
+    args.deepspeed = str(SCRIPTS / "zero2_offload.json")
+    check_training(args)
 
 
 def test_language_models_that_know_no_videos(parse, dense: Path, tmp_path: Path):
@@ -153,5 +198,8 @@ def test_the_hosts_train_refuses_before_weights(llava_train: Path, dense: Path, 
     data = tiny.TrainingSet(tmp_path / "a.json", tmp_path / "a.yaml", tmp_path)
     args = tiny.train_args(dense, data, tmp_path / "out", 1, vision_tower="tam", tam_num_experts=1)
     monkeypatch.setattr(sys, "argv", ["train_mem.py", *args])
-    with tiny.hub_cache(hub), pytest.raises(ConfigError, match=r"top_k = 2: expected a whole number from 1 to 1"):
+    with (
+        tiny.hub_cache(hub),
+        pytest.raises(ConfigError, match=r"--tam_top_k \(not given, so 2\): expected .* with --tam_num_experts 1$"),
+    ):
         train()

@@ -76,6 +76,21 @@ def test_checkpointing_changes_no_gradient(batch, use_reentrant, frozen_embeddin
     assert all(plain[n].abs().sum() > 0 for n in plain if ".gate." in n or "experts.fc" in n)
 
 
+def test_torch_compile_changes_no_gradient(batch):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    model, inputs = batch
+    plain = gradients(model, inputs)
+    model.zero_grad()
+    model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
+    counter = CompileCounterWithBackend("aot_eager")
+    torch.compile(model, backend=counter)(**inputs).loss.backward()
+    assert counter.frame_count > 0
+    for name, expected in plain.items():
+        torch.testing.assert_close(model.get_parameter(name).grad, expected, atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_unselected_projectors_get_zero_gradients_and_selected_ones_do_not(batch):
     model, inputs = batch
     found = gradients(model, inputs)

@@ -1,0 +1,67 @@
+"""Models that training starts from, by their config.json: what stands under a name, and whether it is a SigLIP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tam_plugin.errors import InputError
+from tam_plugin.files import read_json
+from tam_plugin.model_names import missing_folder
+
+SIGLIP_VISION = "siglip_vision_model"
+
+
+def read_config(name_or_path: str) -> dict[str, Any]:
+    """config.json of a folder or hub name, as a mapping.
+
+    Raises:
+        InputError: there is none.
+    """
+    from transformers.utils import cached_file
+
+    if problem := missing_folder(name_or_path):
+        raise InputError(problem)
+    if os.path.isdir(name_or_path):
+        path = Path(name_or_path) / "config.json"
+        if not path.exists():
+            raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory")
+        return read_json(path)
+    try:
+        return read_json(str(cached_file(name_or_path, "config.json")))
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no model can be read from {name_or_path!r}: there is no such folder, and no model of this name in the "
+            "local hub cache or on the hub as far as it can be reached"
+        ) from error
+
+
+def siglip_vision_fields(values: dict[str, Any]) -> dict[str, Any] | None:
+    """Fields of the vision encoder in the config.json of a SigLIP; None for another model.
+
+    Both layouts are known: ``siglip_vision_model``, and ``siglip`` with the fields under ``vision_config``.
+    """
+    kind, nested = values.get("model_type"), values.get("vision_config")
+    if kind == SIGLIP_VISION:
+        return values
+    return {**(nested or {}), "model_type": SIGLIP_VISION} if kind == "siglip" else None
+
+
+def is_siglip_folder(tower: str) -> bool:
+    """Whether a tower's name is a folder on this machine with a SigLIP in it."""
+    if not os.path.isdir(tower):
+        return False
+    try:
+        return siglip_vision_fields(read_config(tower)) is not None
+    except InputError:
+        return False
+
+
+def is_siglip(tower: str) -> bool:
+    """Whether a dense checkpoint's tower is a SigLIP: a hub name that the host knows as such, or a SigLIP's folder."""
+    if os.path.exists(tower):
+        return is_siglip_folder(tower)
+    return "siglip" in tower and not tower.startswith(("openai", "laion")) and "ShareGPT4V" not in tower
