@@ -137,9 +137,14 @@ class Inductor:
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         batches.reverse()  # long ones first, so that workers end together
 
+        # A short last batch is filled up: a call of several batches computes few shapes (see LENGTH_STEP).
+        size = batch_size if len(batches) > 1 else len(ids)
+
         def logits(chosen: list[int]) -> list[list[float]]:
-            rows: list[list[float]] = (self._classifier.logits([ids[i] for i in chosen]) / self.temperature).tolist()
-            return rows
+            batch = [ids[i] for i in chosen]
+            batch += batch[-1:] * (size - len(batch))
+            rows: list[list[float]] = (self._classifier.logits(batch) / self.temperature).tolist()
+            return rows[: len(chosen)]
 
         results: list[TaskDistribution | None] = [None] * len(ids)
         found = map(logits, batches) if workers is None else workers.map(logits, batches)
