@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _HF_MAX_TOKENS = 1024
 LENGTH_STEP = 8
-"""Inputs are padded to a multiple of it: each shape that was ever computed leaves a oneDNN primitive behind, between
-freed activations, so that with every length a shape of its own the memory of a long run grows."""
+"""Inputs are padded to a multiple of this many tokens. Each shape that was ever computed leaves a oneDNN primitive
+between freed activations, so with a shape for every length the memory of a long run grows."""
 
 
 class Classifier(Protocol):
@@ -75,7 +75,7 @@ class CompactClassifier:
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
 
-        ids_BN, mask_BN = pad_ids(ids, pad_id=0, length=_stepped_length(ids, self.max_tokens))
+        ids_BN, mask_BN = pad_ids(ids, pad_id=0, length=padded_length(max(map(len, ids)), self.max_tokens))
         with torch.inference_mode():
             return self._model(ids_BN, mask_BN)
 
@@ -121,7 +121,7 @@ class HuggingFaceClassifier:
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
 
-        ids_BN, mask_BN = pad_ids(ids, pad_id=self._pad_id, length=_stepped_length(ids, self.max_tokens))
+        ids_BN, mask_BN = pad_ids(ids, pad_id=self._pad_id, length=padded_length(max(map(len, ids)), self.max_tokens))
         with torch.inference_mode():
             return self._model(input_ids=ids_BN, attention_mask=mask_BN.long()).logits.float()
 
@@ -142,9 +142,8 @@ def pad_ids(ids: list[list[int]], pad_id: int, length: int | None = None) -> tup
     return padded, torch.arange(length)[None, :] < lengths[:, None]
 
 
-def _stepped_length(ids: list[list[int]], most: int) -> int:
-    """The longest input's length, rounded up to :data:`LENGTH_STEP` within ``most``, the longest that is read."""
-    longest = max(map(len, ids))
+def padded_length(longest: int, most: int) -> int:
+    """``longest`` rounded up to :data:`LENGTH_STEP`, within ``most``, the longest input that the model reads."""
     return max(longest, min(most, -(-longest // LENGTH_STEP) * LENGTH_STEP))
 
 

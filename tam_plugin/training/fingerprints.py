@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
 
 _BLOCK = 1 << 20
 _TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens")
@@ -67,16 +68,10 @@ def _folder(name_or_path: str | None) -> Path:
         import tam_plugin.inductor
 
         return Path(tam_plugin.inductor.__file__).with_name("default")
-    folder = Path(name_or_path).expanduser()
-    if folder.exists() or name_or_path.count("/") > 1 or name_or_path.startswith((".", "/", "~")):
-        return folder
-    from transformers.utils import cached_file
-
     try:
-        found = cached_file(name_or_path, "config.json")
-    except OSError as error:
-        raise InputError(f"no Inductor at {name_or_path!r}: {' '.join(str(error).split())[:200]}") from error
-    return Path(str(found)).parent
+        return model_folder(name_or_path, TEXT_FILES, WEIGHTS[:1])
+    except InputError as error:
+        raise InputError(f"no Inductor at {error}") from error
 
 
 def _counts(name: str) -> bool:

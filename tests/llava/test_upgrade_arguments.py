@@ -98,6 +98,7 @@ BAD_VALUES = [
     (("--tam_config", "/nowhere.yaml"), r"TAM config file '/nowhere.yaml' cannot be read"),
     (("--tam_inductor", "/nowhere"), r"no Inductor at '/nowhere'"),
     (("--tam_balance_loss_weight", -1), r"balance_loss_weight = -1\.0: expected a finite number >= 0"),
+    (("--tam_skip", "gone.jsonl"), r"--tam_skip: 'gone\.jsonl' cannot be read: No such file"),
     (("--tam_max_bad_samples", 3), r"--tam_max_bad_samples 3\.0: expected a share from 0 to 1"),
 ]
 

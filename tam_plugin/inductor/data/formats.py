@@ -1,8 +1,8 @@
 """Rows of the file formats that queries come in: JSON, JSON lines, CSV, TSV and parquet.
 
 Every reader gives ``(row number, row)``. The number is the line in JSON lines and counts the rows from 1 elsewhere; the
-row is a dict, or a :class:`Malformed` that says why it is none. Every format is streamed: no more than some rows of a file
-are in memory.
+row is a dict, or a :class:`Malformed` that says why it is none. Every format is streamed: no more than some rows of a
+file are in memory.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ class Malformed:
 
     Attributes:
         reason: one line.
+        content: what is there in its place.
         is_json: False where the row is not even JSON, so that a loader which reads the whole file fails at it.
     """
 
     reason: str
+    content: Any = None
     is_json: bool = True
 
 
@@ -76,7 +78,7 @@ def _read_jsonl(path: Path) -> Rows:
 def _as_row(value: Any) -> dict[str, Any] | Malformed:
     if isinstance(value, dict):
         return value
-    return Malformed(f"expected a JSON object, found {type(value).__name__} {str(value)[:60]!r}")
+    return Malformed(f"expected a JSON object, found {type(value).__name__} {str(value)[:60]!r}", value)
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Rows:

@@ -1,9 +1,9 @@
 """The elements of a JSON array in a file one after another, by the standard library's own parser.
 
-The hosts read their data with ``json.load``; what is read here must be the same to the last character, since a sample is
-known by a hash of its content. Streaming parsers differ from it: ijson's default backend turns half a surrogate pair into
-``?``, refuses ``NaN`` and numbers that it cannot hold, and takes memory by the square of the nesting. So the elements are
-parsed by :class:`json.JSONDecoder`, in a window of the text that moves along the file.
+The hosts read their data with ``json.load``; what is read here must be the same to the last character, since a sample
+is known by a hash of its content. Streaming parsers differ from it: ijson's default backend turns half a surrogate pair
+into ``?``, refuses ``NaN`` and numbers that it cannot hold, and takes memory by the square of the nesting. So the
+elements are parsed by :class:`json.JSONDecoder`, in a window of the text that moves along the file.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ def read_array(path: Path) -> Iterator[Any]:
     """The elements of the JSON array that a UTF-8 file holds; a byte-order mark is dropped.
 
     Raises:
-        InputError: the file cannot be read, is not JSON, or holds something else than an array; raised when the place is
-            reached, with the number of the element.
+        InputError: the file cannot be read, is not JSON, or holds something else than an array; raised when the place
+            is reached, with the number of the element.
     """
     number = 0
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, value in enumerate(_elements(_Window(file), path), 1):
+            for value in _elements(_Window(file), path):
+                number += 1
                 yield value
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
