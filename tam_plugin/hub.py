@@ -55,10 +55,10 @@ def model_folder(
     name = os.fspath(name_or_path)
     path = Path(name).expanduser()
     before = f"{option} " if option else ""
-    if path.is_dir():
+    if name.strip() and path.is_dir():
         return path
     if path.exists() or not is_hub_name(name):
-        problem = "is not a folder" if path.exists() else "does not exist"
+        problem = "is not a folder" if name.strip() and path.exists() else "does not exist"
         raise InputError(f"{before}{name!r} {problem}: expected {expected}, or a hub name OWNER/NAME")
     if not weights:
         return _snapshot(name, files, before)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tam_plugin.errors import ConfigError
 from tam_plugin.training import bad_rows
-from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share
+from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
 
 SHOWN = 5
 """Bad rows that are named on stderr; the list has all."""
@@ -147,10 +147,8 @@ def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
     stops = bad_rows.too_many(bad["all"], total, args.max_bad)
     rule = bad_rows.describe_rule(args.max_bad)
     _say(f"training cannot use {bad['all']} of {total} rows; --max-bad {rule}. {str(path)!r} lists all; the first:")
-    with path.open(encoding="utf-8") as file:
-        for line in itertools.islice(file, 1, 1 + SHOWN):
-            row = json.loads(line)
-            _say(f"{row['where']}: {row['name']}: {row['reason']}")
+    for row in itertools.islice(listed_rows(path), SHOWN):
+        _say(f"{row['where']}: {row['name']}: {row['reason']}")
     if bad["not_json"]:
         _say(f"{bad['not_json']} rows are not JSON: the host's loader fails at them, so they have to be corrected")
     advice = f"correct them and run this command again, or leave them out of training with --tam_skip {path}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,22 +119,31 @@ def read_skip_header(path: str) -> dict[str, Any]:
     return header
 
 
-def read_skip_list(path: str) -> SkipList:
-    """A whole list.
+def listed_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of a list, with the fields of :class:`BadRow` but for the key.
 
     Raises:
         InputError: as :func:`read_skip_header`; or a line is damaged, with its number.
     """
-    header = read_skip_header(path)
-    samples = set()
+    read_skip_header(str(path))
     number = 1
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             file.readline()
             for line in file:
                 number += 1
-                samples.add(str(json.loads(line)["sample"]))
-        samples.discard("")  # of a row that is not JSON
+                values = json.loads(line)
+                values["sample"]
+                yield values
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}:{number}: damaged ({str(error)[:100]}); run 'tam plan-data' again") from error
-    return SkipList(path, header, frozenset(samples))
+
+
+def read_skip_list(path: str) -> SkipList:
+    """A whole list.
+
+    Raises:
+        InputError: as :func:`listed_rows`.
+    """
+    samples = {str(values["sample"]) for values in listed_rows(path)}
+    return SkipList(path, read_skip_header(path), frozenset(samples - {""}))  # a row that is not JSON has none
