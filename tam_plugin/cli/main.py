@@ -1,7 +1,7 @@
 """Entry point of ``tam``: finds the command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 2 bad input; 3 training would stop (``plan-data``); 130 interrupted; 1 anything else. An error is one line on stderr; ``--debug``
-shows its traceback.
+Exit codes: 0 done; 2 bad input; 3 training would stop (``plan-data``); 130 interrupted; 1 anything else. An error is
+one line on stderr; ``--debug`` shows its traceback.
 """
 
 from __future__ import annotations
