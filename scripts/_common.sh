@@ -50,6 +50,7 @@ check_data() {
     need_path IMAGE_FOLDER "the folder that the data's image paths start from"
     need OUT "a folder for the checkpoints"
     if [[ -n "${PLANS:-}" ]]; then need_path PLANS "a folder that tam plan-data wrote"; fi
+    if [[ -n "${SKIP:-}" ]]; then need_path SKIP "the bad_rows.jsonl that tam plan-data wrote"; fi
     if [[ "$DEEPSPEED" != none ]]; then need_path DEEPSPEED "a DeepSpeed configuration, or none"; fi
 }
 
@@ -105,6 +106,7 @@ common_arguments() {
     )
     if [[ "$DEEPSPEED" != none ]]; then ARGUMENTS+=(--deepspeed "$DEEPSPEED"); fi
     if [[ -n "${PLANS:-}" ]]; then ARGUMENTS+=(--tam_plans "$PLANS"); fi
+    if [[ -n "${SKIP:-}" ]]; then ARGUMENTS+=(--tam_skip "$SKIP"); fi
     if [[ -n "${SIGLIP:-}" ]]; then ARGUMENTS+=(--vision_tower_pretrained "$SIGLIP"); fi
     if [[ -n "${POLICY:-}" ]]; then ARGUMENTS+=(--tam_policy "$POLICY"); fi
     if [[ -n "${INDUCTOR:-}" ]]; then ARGUMENTS+=(--tam_inductor "$INDUCTOR"); fi

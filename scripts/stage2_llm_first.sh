@@ -11,6 +11,7 @@
 # OUT            checkpoints; the same command again goes on where it stopped
 # ORDER          llm_first, or an ablation of Tab. 3b: projector_first, tower_and_projector_first
 # PLANS          optional: folder of `tam plan-data`
+# SKIP           optional: its bad_rows.jsonl, rows that are left out
 # GPUS, NODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, LAUNCHER, DEEPSPEED, POLICY, INDUCTOR: see _common.sh
 DEFAULT_NODES=2
 source "$(dirname "${BASH_SOURCE[0]}")/_common.sh"

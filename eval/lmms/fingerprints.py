@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
 from tam_plugin.training.fingerprints import file_sha256, inductor_fingerprint, values_sha256
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -22,7 +22,7 @@ def weights_fingerprint(name_or_path: str | None) -> str:
     """
     if name_or_path is None:
         return ""
-    folder = _folder(name_or_path)
+    folder = model_folder(name_or_path, TEXT_FILES, WEIGHTS)
     parts: dict[str, Any] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix in _WEIGHTS:
@@ -47,10 +47,3 @@ def evaluation_fingerprint(
         "policy": values_sha256(decided),
         "inductor": inductor_fingerprint(inductor)["sha256"],
     }
-
-
-def _folder(name_or_path: str) -> Path:
-    from transformers.utils import cached_file
-
-    folder = Path(name_or_path).expanduser()
-    return folder if folder.is_dir() else Path(str(cached_file(name_or_path, "config.json"))).parent

@@ -10,14 +10,15 @@ from typing import Any
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTOR_GATES, ROUTER_MODES, TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.hub import CONFIG_FILES, model_folder
 from tam_plugin.inductor.stored import stored_inductor
-from tam_plugin.model_names import is_path
+from tam_plugin.training import bad_rows
 from tam_plugin.training.table import read_header
 
 VISION_TOWER = "tam"
 """The value of ``--vision_tower`` (and ``mm_vision_tower`` in a checkpoint) that asks for this plugin."""
 
-DEFAULT_MAX_BAD_SAMPLES = 0.001
+DEFAULT_MAX_BAD_SAMPLES = bad_rows.DEFAULT_MAX_SHARE
 
 
 def _argument(help_text: str) -> Any:
@@ -107,15 +108,22 @@ class TamArguments:
     )
     tam_max_bad_samples: float = field(
         default=DEFAULT_MAX_BAD_SAMPLES,
-        metadata={"help": "Share of training samples that may be unreadable before training stops with their list."},
+        metadata={
+            "help": "Share of training samples that may be unreadable before training stops with their list: at least "
+            f"{bad_rows.MIN_ALLOWED} samples, none for 0. tam plan-data --max-bad tells beforehand."
+        },
+    )
+    tam_skip: str | None = _argument(
+        f"The {bad_rows.FILE_NAME} that tam plan-data wrote: samples listed there are left out, and not counted as bad."
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tam_max_bad_samples <= 1:
-            raise ConfigError(
-                f"--tam_max_bad_samples {self.tam_max_bad_samples}: expected a share from 0 to 1, such as "
-                f"{DEFAULT_MAX_BAD_SAMPLES}"
-            )
+        bad_rows.check_max_share(self.tam_max_bad_samples, "--tam_max_bad_samples")
+        if self.tam_skip is not None:
+            try:
+                bad_rows.read_skip_header(self.tam_skip)
+            except InputError as error:
+                raise ConfigError(f"--tam_skip: {error}") from error
         if self.tam_tunable_parts is not None:
             from tam_plugin.patches.llava_next.trainable import parse_parts
 
@@ -226,14 +234,11 @@ def check_inductor(name_or_path: str | None) -> None:
     """
     if name_or_path is None or (Path(name_or_path).expanduser() / "config.json").is_file():
         return
-    from transformers.utils import cached_file
-
-    if not is_path(name_or_path) and not Path(name_or_path).exists():
-        try:
-            cached_file(name_or_path, "config.json")
+    try:
+        if (model_folder(name_or_path, CONFIG_FILES) / "config.json").is_file():
             return
-        except OSError:
-            pass
+    except InputError:
+        pass
     raise ConfigError(
         f"no Inductor at {name_or_path!r} (--tam_inductor): expected a folder with config.json and safetensors "
         "weights, or a hub name that can be reached; without one the Inductor that ships with the plugin is used"

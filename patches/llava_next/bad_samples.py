@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tam_plugin.errors import InputError, one_line
+from tam_plugin.training.bad_rows import describe_rule, too_many
 
 FILE_NAME = "bad_samples.jsonl"
 LISTED = 20
@@ -26,7 +27,7 @@ class BadSamples:
 
     Args:
         total: samples in the set.
-        max_share: share of them that may be unreadable.
+        max_share: share of them that may be unreadable, by the rule of :func:`~tam_plugin.training.bad_rows.too_many`.
         path: the file; None keeps the list in memory.
     """
 
@@ -61,7 +62,7 @@ class BadSamples:
                     file.write(json.dumps(entry) + "\n")
             print(one_line(f"tam: sample {index} is left out: {name}: {reason}"), file=sys.stderr, flush=True)
         found = self.found()
-        if len(found) > self.max_share * self.total:
+        if too_many(len(found), self.total, self.max_share):
             raise TooManyBadSamplesError(self._message(found))
 
     def found(self) -> dict[int, dict[str, object]]:
@@ -81,6 +82,6 @@ class BadSamples:
         more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
         where = f" (listed in {self.path})" if self.path is not None else ""
         return (
-            f"{len(found)} of {self.total} training samples cannot be used, --tam_max_bad_samples allows a share of "
-            f"{self.max_share:g}{where}: {listed}{more}"
+            f"{len(found)} of {self.total} training samples cannot be used, --tam_max_bad_samples "
+            f"{describe_rule(self.max_share)}{where}: {listed}{more}"
         )

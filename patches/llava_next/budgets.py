@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tam_plugin.budget import BudgetPolicy, VisualBudget
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
@@ -88,7 +90,8 @@ class BudgetPlanner:
             key: what ``plans`` know it by.
 
         Raises:
-            InputError: the question is empty, or the video cannot be used.
+            InputError: the question is empty, the duration is none that a video has, or the plans say that the sample
+                cannot be used.
             ConfigError: there are plans, but none for this sample.
         """
         known = self._planned.get(index)
@@ -107,6 +110,8 @@ class BudgetPlanner:
     def _from_plans(self, plans: Plans, key: int, sample_id: Hashable, probe: Callable[[], VideoInfo]) -> VisualBudget:
         """The planned budget; where planning did not know the duration, decided now by what the Inductor said then."""
         planned = plans.planned(key)
+        if planned is None and plans.is_bad(np.array([key], np.uint64))[0]:
+            raise InputError(f"'tam plan-data' found that it cannot be used; the reason is in {plans.folder!r}")
         if planned is None:
             raise ConfigError(f"--tam_plans {plans.folder!r}: no plan for the sample with id {sample_id!r}")
         if not planned.flags & UNKNOWN:

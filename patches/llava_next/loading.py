@@ -14,6 +14,7 @@ from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.headers import Shapes
+from tam_plugin.hub import CONFIG_FILES, WEIGHTS, model_folder
 from tam_plugin.model_folder import check_folder, weight_shapes
 from tam_plugin.patches.checkpoint_checks import check_experts, check_language, check_names
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
@@ -89,7 +90,8 @@ def _load_over_base(
         raise ConfigError(f"{path!r} is an adapter over {name}: TAM adapters load over {', '.join(OVER_BASE)}")
     where = f"{path!r} over {base!r}"
     of_base, extras = read_config(base), _extras(path)
-    held = {**weight_shapes(_folder(base)), **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
+    in_base = weight_shapes(str(model_folder(base, CONFIG_FILES, WEIGHTS)))
+    held = {**in_base, **{name: tuple(tensor.shape) for name, tensor in extras.items()}}
     check_experts(held, tam.moe, where)
     check_names(held, _expected(values, tam), where)
     check_language(held, values, where)
@@ -178,11 +180,3 @@ def _expected(values: dict[str, Any], tam: TamConfig) -> Shapes:
         projector = build_vision_projector(config, vision_cfg=tower.config)
     parts = {"model.vision_tower.": tower, "model.mm_projector.": projector}
     return {prefix + n: tuple(t.shape) for prefix, part in parts.items() for n, t in part.state_dict().items()}
-
-
-def _folder(name_or_path: str) -> str:
-    from transformers.utils import cached_file
-
-    if os.path.isdir(name_or_path):
-        return name_or_path
-    return str(Path(str(cached_file(name_or_path, "config.json"))).parent)

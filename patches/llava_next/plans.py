@@ -1,8 +1,13 @@
-"""``--tam_plans``: plans of ``tam plan-data`` checked against a training run, and lengths that count planned tokens."""
+"""``--tam_plans`` and ``--tam_skip``: what ``tam plan-data`` wrote, checked against a training run.
+
+Lengths count planned tokens.
+"""
 
 from __future__ import annotations
 
+import copy
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +17,8 @@ from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
 from tam_plugin.patches.llava_next.rows import data_files, problem_of
-from tam_plugin.training.check import check_plans, plan_command
+from tam_plugin.training.bad_rows import read_skip_list, row_digest
+from tam_plugin.training.check import check_plans, other_file, plan_command
 from tam_plugin.training.keys import is_video_row, key_of_row
 from tam_plugin.training.layout import visual_tokens
 from tam_plugin.training.table import Plans
@@ -53,6 +59,31 @@ def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: A
     planner.plans = plans
 
 
+def without_listed(host: Any, path: str) -> Any:
+    """The host's dataset without the samples that a list of ``tam plan-data`` holds (``--tam_skip``).
+
+    Args:
+        host: the host's dataset; it is not changed.
+        path: the list.
+
+    Raises:
+        ConfigError: the list was made for other data, or holds every sample.
+        InputError: it cannot be read.
+    """
+    listed = read_skip_list(path)
+    files = data_files(host)
+    if (found := other_file(listed.header["data"], files)) is not None:
+        raise ConfigError(
+            f"--tam_skip {path!r} was made for another data file: {found}. Make the list again: "
+            f"tam plan-data --data {shlex.quote(str(host.data_args.data_path))} …"
+        )
+    kept = copy.copy(host)
+    kept.list_data_dict = [record for record in host.list_data_dict if row_digest(record) not in listed.samples]
+    if not kept.list_data_dict:
+        raise ConfigError(f"--tam_skip {path!r} holds all of the {len(host.list_data_dict)} training samples")
+    return kept
+
+
 def check_samples(plans: Plans, records: Sequence[dict[str, Any]], command: str) -> None:
     """Refuse a set with samples that were not planned.
 
@@ -73,7 +104,10 @@ NO_VIDEO, NO_PLAN = -2, -1
 
 
 def plan_places(plans: Plans, records: Sequence[dict[str, Any]]) -> np.ndarray:
-    """The place of each record ``[N]`` in the plans: :data:`NO_VIDEO` where it needs none, :data:`NO_PLAN` without."""
+    """The place of each record ``[N]`` in the plans: :data:`NO_VIDEO` where it needs none, :data:`NO_PLAN` without.
+
+    What cannot be used needs none: it is reported as a bad sample when its turn comes.
+    """
     places = np.full(len(records), NO_VIDEO, np.int64)
     rows, keys = [], []
     for index, record in enumerate(records):
@@ -81,10 +115,12 @@ def plan_places(plans: Plans, records: Sequence[dict[str, Any]]) -> np.ndarray:
             continue
         try:
             keys.append(key_of_row(record).key)
-        except InputError:  # such a sample is reported as a bad one when its turn comes
+        except InputError:
             continue
         rows.append(index)
-    places[rows] = plans.find(np.array(keys, np.uint64))
+    asked = np.array(keys, np.uint64)
+    found = plans.find(asked)
+    places[rows] = np.where((found < 0) & plans.is_bad(asked), NO_VIDEO, found)
     return places
 
 

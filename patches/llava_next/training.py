@@ -14,7 +14,7 @@ from tam_plugin.patches.llava_next.bad_samples import FILE_NAME, BadSamples
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
 from tam_plugin.patches.llava_next.dataset import TamDataset
 from tam_plugin.patches.llava_next.model_config import newline_position, tam_config_of
-from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder
+from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder, without_listed
 from tam_plugin.patches.llava_next.trainable import arrange
 from tam_plugin.training.zero3 import ZERO_3, cast_unpartitioned, set_leaf_modules, zero_stage
 
@@ -35,6 +35,8 @@ def tam_dataset(
 ) -> TamDataset:
     """The host's dataset with frames and resolution by each sample's question, or by ``--tam_plans``.
 
+    Samples that ``--tam_skip`` lists are left out.
+
     ``--video_fps``, ``--frames_upbound`` and ``--force_sample`` have no say in it: the budget has.
 
     Args:
@@ -45,7 +47,7 @@ def tam_dataset(
 
     Raises:
         ConfigError: policy and model do not go together, or the plans were made for something else.
-        InputError: ``--tam_plans`` holds no plans.
+        InputError: ``--tam_plans`` holds no plans, or ``--tam_skip`` is no list.
     """
     config = tam_config_of(model)
     limits = (dataset.tokenizer.model_max_length, getattr(model.config, "tokenizer_model_max_length", None))
@@ -57,6 +59,8 @@ def tam_dataset(
         plan_lookup=plan_lookup,
     )
     tam_args = getattr(dataset.data_args, "tam_args", None)
+    if getattr(tam_args, "tam_skip", None) is not None:
+        dataset = without_listed(dataset, tam_args.tam_skip)
     folder = getattr(tam_args, "tam_plans", None)
     if folder is not None:
         attach_plans(planner, folder, config, dataset, model=checkpoint_folder(model))
@@ -101,6 +105,9 @@ def prepare_trainer(trainer: Any) -> None:
         return
     model = trainer.model
     dataset = tam_dataset(trainer.train_dataset, model, output_dir=trainer.args.output_dir)
+    whole = len(trainer.train_dataset)
+    if trainer.args.process_index == 0 and len(dataset) < whole:
+        print(f"tam: {whole - len(dataset)} of {whole} training samples are left out by --tam_skip", flush=True)
     if dataset.instruction.time:
         model.config.add_time_instruction = True
     if trainer.args.process_index == 0:

@@ -1,6 +1,7 @@
 """Entry point of ``tam``: finds the command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 2 bad input, or a machine that refuses (a full disk, no permission); 130 interrupted; 1 a defect.
+Exit codes: 0 done; 2 bad input, or a machine that refuses (a full disk, no permission); 3 training would stop
+(``plan-data``); 130 interrupted; 1 a defect.
 An error is one line on stderr; ``--debug`` shows its traceback.
 """
 

@@ -17,9 +17,14 @@ def add_parser(subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser("merge", help="LoRA or projector over its base to whole checkpoint, on disk")
     parser.description = DESCRIPTION
-    parser.add_argument("adapter", metavar="ADAPTER", help="folder that the run saved into")
+    parser.add_argument("adapter", metavar="ADAPTER", help="folder that the run saved into, or its name on the hub")
     parser.add_argument("target", metavar="DST", help="folder to write")
-    parser.add_argument("--base", required=True, metavar="BASE", help="checkpoint folder that the run started from")
+    parser.add_argument(
+        "--base",
+        required=True,
+        metavar="BASE",
+        help="checkpoint folder that the run started from, or its name on the hub",
+    )
     transfer = parser.add_mutually_exclusive_group()
     transfer.add_argument("--link", dest="transfer", action="store_const", const="link", help="hard-link whole shards")
     transfer.add_argument(
@@ -39,12 +44,15 @@ def run(args: argparse.Namespace) -> int:
     from tam_plugin.checkpoint import merge, open_source
     from tam_plugin.checkpoint.target import Options
     from tam_plugin.cli.upcycle import describe_summary
+    from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
     from tam_plugin.patches.llava_next.merging import open_parts
 
     options = Options(transfer=args.transfer, overwrite=args.overwrite, progress=True)
-    base = open_source(args.base)
+    run_folder = "the output_dir or a checkpoint-N of a run"
+    adapter = model_folder(args.adapter, (*TEXT_FILES, *WEIGHTS), option="ADAPTER", expected=run_folder)
+    base = open_source(model_folder(args.base, TEXT_FILES, WEIGHTS, option="--base", expected="a checkpoint folder"))
     try:
-        parts = open_parts(args.adapter, base)
+        parts = open_parts(adapter, base)
         try:
             values = dataclasses.asdict(merge(base, args.target, parts, options=options))
         finally:

@@ -1,19 +1,37 @@
-"""``tam plan-data``: budgets of a whole training set before training, so that its workers only look them up."""
+"""``tam plan-data``: budgets of a whole training set before training, and whether training could use its rows.
+
+Exit codes beyond the common ones: 3 if more rows cannot be used than training allows.
+"""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import ConfigError
+from tam_plugin.training import bad_rows
+from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
+
+SHOWN = 5
+"""Bad rows that are named on stderr; the list has all."""
+TOO_MANY_BAD = 3
+"""Exit code: training would stop."""
 
 
 def add_parser(subparsers) -> None:
     """Register the command."""
-    text = "plan every sample of a training set before training (--tam_plans DIR then looks the plans up)"
-    parser = subparsers.add_parser("plan-data", help=text, description=text)
+    text = "plan every sample of a training set before training, and name the rows that training cannot use"
+    parser = subparsers.add_parser(
+        "plan-data",
+        help=text,
+        description=f"{text}. --tam_plans DIR then looks the plans up; --tam_skip DIR/bad_rows.jsonl leaves those rows "
+        "out. Exit code 3: more rows cannot be used than training allows.",
+    )
     parser.add_argument(
         "--data",
         required=True,
@@ -21,12 +39,27 @@ def add_parser(subparsers) -> None:
         help="LLaVA-format JSON or JSON lines, a pattern like part_{1,2}.json, or the host's YAML list; every row is "
         "planned whatever its sampling_strategy, so that any draw finds its plans",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the plans; a killed run goes on there")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the plans; a killed run resumes there")
     parser.add_argument(
         "--video-folder",
         metavar="DIR",
-        help="open each video for its length (default: the rows' duration_s or duration, where they have it)",
+        help="open each video, for its length and to see whether it can be read (default: no video is opened; lengths "
+        "are the rows' duration_s or duration, where they have it)",
     )
+    parser.add_argument(
+        "--max-bad",
+        type=float,
+        default=DEFAULT_MAX_SHARE,
+        metavar="SHARE",
+        help="share of rows that may be unusable, as training's --tam_max_bad_samples "
+        f"({DEFAULT_MAX_SHARE}, and at least {MIN_ALLOWED} rows; 0 allows none)",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do share I of N, for a job array; the same command without it, run when all are done, joins them",
+    )
+    parser.add_argument("--join", action="store_true", help="only join shards: refuse to run where there are none")
     parser.add_argument(
         "--policy", metavar="FILE", help="budget policy YAML (default: the model's, or the one shipped)"
     )
@@ -34,7 +67,9 @@ def add_parser(subparsers) -> None:
         "--inductor", metavar="PATH", help="Inductor checkpoint (default: the model's, or the embedded)"
     )
     parser.add_argument(
-        "--model", metavar="PATH", help="config.json or checkpoint that tells policy, Inductor and token layout"
+        "--model",
+        metavar="PATH_OR_NAME",
+        help="checkpoint folder, config.json or hub name that tells policy, Inductor and token layout",
     )
     parser.add_argument("--newline-position", metavar="P", help="the training script's mm_newline_position")
     parser.add_argument("--model-max-length", type=int, metavar="N", help="the training script's model_max_length")
@@ -48,22 +83,26 @@ def add_parser(subparsers) -> None:
         type=int,
         default=16,
         metavar="N",
-        help="questions a forward pass (default: 16); OMP_NUM_THREADS passes run side by side",
+        help="questions per forward pass (default: 16); OMP_NUM_THREADS passes run side by side",
     )
     parser.add_argument("--json", action="store_true", help="print plans.json instead of the report")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, report."""
+    """Plan, report, and say whether training could use the rows."""
     from tam_plugin.budget import BudgetPolicy
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
     from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
+    from tam_plugin.training.journal import Shard
     from tam_plugin.training.layout import Layout
     from tam_plugin.training.plans import Request, make_plans
     from tam_plugin.training.report import as_markdown
 
+    if args.join and args.shard is not None:
+        raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")
+    check_max_share(args.max_bad, "--max-bad")
     model = _of_model(args.model) if args.model is not None else {}
     names = {"newline_position", "grid", "pool_mode"}
     layout: dict[str, Any] = {name: model.get(name) for name in names}
@@ -89,37 +128,69 @@ def run(args: argparse.Namespace) -> int:
             image_fps=FRAME_FOLDER_FPS,
             workers=args.workers,
             batch_size=args.batch_size,
-        )
+            shard=Shard.parse(args.shard) if args.shard is not None else None,
+            join=args.join,
+        ),
+        max_bad=args.max_bad,
     )
     print(json.dumps(content) if args.json else as_markdown(content["counts"]), end="\n" if args.json else "")
-    return 0
+    if args.video_folder is None:
+        _say("note: no video was opened: give --video-folder to find those that cannot be read")
+    if "shard" in content:
+        _say(f"note: shard {content['shard']} is done; the same command without --shard joins the shards when all are")
+        return 0
+    return _verdict(content["counts"], args)
 
 
-def _of_model(path: str) -> dict[str, Any]:
+def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
+    """Name bad rows; the exit code."""
+    bad, total, path = counts["bad_rows"], counts["rows"], Path(args.out) / bad_rows.FILE_NAME
+    if not bad["all"]:
+        return 0
+    stops = bad_rows.too_many(bad["all"], total, args.max_bad)
+    rule = bad_rows.describe_rule(args.max_bad)
+    _say(f"training cannot use {bad['all']} of {total} rows; --max-bad {rule}. {str(path)!r} lists all; the first:")
+    for row in itertools.islice(listed_rows(path), SHOWN):
+        _say(f"{row['where']}: {row['name']}: {row['reason']}")
+    if bad["not_json"]:
+        _say(f"{bad['not_json']} rows are not JSON: the host's loader fails at them, so they have to be corrected")
+    advice = f"correct them and run this command again, or leave them out of training with --tam_skip {path}"
+    _say(f"{'training would stop: ' if stops else ''}{advice}")
+    return TOO_MANY_BAD if stops or bad["not_json"] else 0
+
+
+def _say(text: str) -> None:
+    print(f"tam plan-data: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _of_model(name_or_path: str) -> dict[str, Any]:
     """Policy, Inductor and token layout that a model's configuration tells."""
     from tam_plugin.bounds import MAX_TOKENS, check_sizes, is_whole, reading_config
     from tam_plugin.config import TamConfig
     from tam_plugin.files import read_json
+    from tam_plugin.hub import CONFIG_FILES, model_folder
     from tam_plugin.patches.llava_next.model_config import newline_of
 
-    file = os.path.join(path, "config.json") if os.path.isdir(path) else path
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = model_folder(name_or_path, CONFIG_FILES, option="--model") / "config.json"
     try:
-        values = read_json(file, what="--model", error=ConfigError)
+        values = read_json(path, what="--model", error=ConfigError)
     except FileNotFoundError as error:
-        raise ConfigError(f"--model: there is no file {file!r}") from error
-    check_sizes(values, file)
+        raise ConfigError(f"--model: there is no file {str(path)!r}") from error
+    check_sizes(values, str(path))
     longest = values.get("tokenizer_model_max_length")
     if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
-        raise ConfigError(f"--model {file!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
+        raise ConfigError(f"--model {str(path)!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
     found: dict[str, Any] = {"max_tokens": longest}
     if values.get("mm_newline_position") or values.get("mm_patch_merge_type"):
-        found["newline_position"] = newline_of(values, f"--model {file!r}")
+        found["newline_position"] = newline_of(values, f"--model {str(path)!r}")
     tam = values.get("tam")
     if tam is None:
         return found
     config = TamConfig.from_dict(tam)
     encoder = config.vision_encoder or {}
     if "image_size" in encoder and "patch_size" in encoder:
-        with reading_config(file):
+        with reading_config(str(path)):
             found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
     return found | {"policy": config.policy, "inductor": config.inductor, "pool_mode": config.projector.pool_mode}

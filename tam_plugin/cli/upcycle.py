@@ -25,7 +25,7 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "upcycle", help="dense checkpoint to TAM checkpoint, on disk", description=DESCRIPTION
     )
-    parser.add_argument("source", metavar="SRC", help="checkpoint folder")
+    parser.add_argument("source", metavar="SRC", help="checkpoint folder, or its name on the hub")
     parser.add_argument("target", metavar="DST", nargs="?", help="folder to write (not with --inspect)")
     parser.add_argument("--config", metavar="TAM.yaml", help="fields of TamConfig (default: its defaults)")
     parser.add_argument("--num-experts", type=int, metavar="N", help="experts per encoder layer (4)")
@@ -56,9 +56,10 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, convert there or convert back; print what was done."""
     from tam_plugin.checkpoint import open_source
+    from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
 
     _check_arguments(args)
-    source = open_source(args.source)
+    source = open_source(model_folder(args.source, TEXT_FILES, WEIGHTS, option="SRC", expected="a checkpoint folder"))
     try:
         layout = find_layout(source)
         print(_inspect(args, source, layout) if args.inspect else _convert(args, source, layout))

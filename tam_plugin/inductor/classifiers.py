@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HF_MAX_TOKENS = 1024
+LENGTH_STEP = 8
+"""Inputs are padded to a multiple of this many tokens. Each shape that was ever computed leaves a oneDNN primitive
+between freed activations, so with a shape for every length the memory of a long run grows."""
 
 
 class Classifier(Protocol):
@@ -81,7 +84,7 @@ class CompactClassifier:
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
 
-        ids_BN, mask_BN = pad_ids(ids, pad_id=0)
+        ids_BN, mask_BN = pad_ids(ids, pad_id=0, length=padded_length(max(map(len, ids)), self.max_tokens))
         with torch.inference_mode():
             return self._model(ids_BN, mask_BN)
 
@@ -127,7 +130,7 @@ class HuggingFaceClassifier:
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
 
-        ids_BN, mask_BN = pad_ids(ids, pad_id=self._pad_id)
+        ids_BN, mask_BN = pad_ids(ids, pad_id=self._pad_id, length=padded_length(max(map(len, ids)), self.max_tokens))
         with torch.inference_mode():
             return self._model(input_ids=ids_BN, attention_mask=mask_BN.long()).logits.float()
 
@@ -183,14 +186,25 @@ def _checked_ids(ids: list[list[int]], vocabulary: int, *, where: str) -> list[l
     return ids
 
 
-def pad_ids(ids: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids ``[B, N]`` padded on the right, and a mask that is True on real tokens."""
+def pad_ids(ids: list[list[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Token ids ``[B, N]`` padded on the right, and a mask that is True on real tokens.
+
+    Args:
+        ids: the token ids of each input.
+        pad_id: what fills the rest.
+        length: N; None takes the longest input's.
+    """
     import torch
 
-    longest = max(map(len, ids))
-    padded = torch.tensor([row + [pad_id] * (longest - len(row)) for row in ids])
+    length = max(map(len, ids)) if length is None else length
+    padded = torch.tensor([row + [pad_id] * (length - len(row)) for row in ids])
     lengths = torch.tensor([len(row) for row in ids])
-    return padded, torch.arange(longest)[None, :] < lengths[:, None]
+    return padded, torch.arange(length)[None, :] < lengths[:, None]
+
+
+def padded_length(longest: int, most: int) -> int:
+    """``longest`` rounded up to :data:`LENGTH_STEP`, within ``most``, the longest input that the model reads."""
+    return max(longest, min(most, -(-longest // LENGTH_STEP) * LENGTH_STEP))
 
 
 def _padding_id(tokenizer: Any, config: Any, *, where: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tam_plugin.errors import InputError
 from tam_plugin.inductor import storage
-from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier
+from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier, padded_length
 from tam_plugin.inductor.labels import map_labels, read_extensions
 from tam_plugin.inductor.parallel import Workers
 from tam_plugin.inductor.text import PreparedQuery, QueryTruncatedWarning, build_input, prepare_query
@@ -20,6 +20,8 @@ from tam_plugin.taxonomy import TaskDistribution, TaskExtension
 
 DEFAULT_FOLDER = Path(__file__).with_name("default")
 """The Inductor that ships with the package."""
+FULL_BATCH_TOKENS = 64
+"""The longest inputs, in tokens, of which a whole batch runs at once."""
 
 
 class Inductor:
@@ -109,7 +111,7 @@ class Inductor:
             queries: the users' words.
             durations_s: a duration in seconds or None for each query; None when all are unknown.
             options: a list of options or None for each query; None when there are none.
-            batch_size: queries a forward pass.
+            batch_size: queries per forward pass, at most.
             workers: run forward passes side by side, each on one thread. None runs one after another, each on all of
                 torch's threads.
 
@@ -134,20 +136,36 @@ class Inductor:
         if notices:
             count = f" ({len(notices)} of {len(texts)} queries were truncated)" if len(texts) > 1 else ""
             warnings.warn(f"{notices[0]}{count}", QueryTruncatedWarning, stacklevel=2)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        batches.reverse()  # long ones first, so that workers end together
+        batches = self._batches([len(row) for row in ids], batch_size)
+        filled = len(batches) > 1  # the last one too, so that a length has one shape (see LENGTH_STEP)
 
-        def logits(chosen: list[int]) -> list[list[float]]:
-            rows: list[list[float]] = (self._classifier.logits([ids[i] for i in chosen]) / self.temperature).tolist()
-            return rows
+        def logits(batch: tuple[list[int], int]) -> list[list[float]]:
+            chosen, size = batch
+            rows = [ids[i] for i in chosen]
+            rows += rows[-1:] * (size - len(rows)) if filled else []
+            found: list[list[float]] = (self._classifier.logits(rows) / self.temperature).tolist()
+            return found[: len(chosen)]
 
         results: list[TaskDistribution | None] = [None] * len(ids)
         found = map(logits, batches) if workers is None else workers.map(logits, batches)
-        for chosen, rows in zip(batches, found, strict=True):
+        for (chosen, _), rows in zip(batches, found, strict=True):
             for i, row in zip(chosen, rows, strict=True):
                 results[i] = self._distribution(row)
         return [result for result in results if result is not None]
+
+    def _batches(self, lengths: list[int], batch_size: int) -> list[tuple[list[int], int]]:
+        """Inputs that run together, long ones first so that workers end together, and the rows of each forward pass.
+
+        Long inputs run in smaller batches: a pass takes as much memory whatever its length, and a length has one shape.
+        """
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
+        batches, at = [], 0
+        while at < len(order):
+            length = padded_length(lengths[order[at]], self.max_tokens)
+            size = max(1, min(batch_size, batch_size * FULL_BATCH_TOKENS // length))
+            batches.append((order[at : at + size], size))
+            at += size
+        return batches
 
     def _distribution(self, logits: list[float]) -> TaskDistribution:
         """Softmax over the eight; and the extension that is more probable than all of them, if there is one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import inside
+from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
 
 STORED_NAME = "inductor"
 """Folder of a checkpoint that holds the Inductor it was trained with, where that is not the embedded one."""
@@ -79,20 +80,14 @@ def inductor_folder(name_or_path: str | None) -> Path:
     """The folder of an Inductor: the embedded one's for None, a folder, or that of a hub name in the local cache.
 
     Raises:
-        InputError: a hub name that cannot be reached.
+        InputError: there is no such folder, and no hub name of which the files can be had.
     """
     if name_or_path is None:
         return Path(__file__).with_name("default")
-    folder = Path(name_or_path).expanduser()
-    if folder.exists() or name_or_path.count("/") > 1 or name_or_path.startswith((".", "/", "~")):
-        return folder
-    from transformers.utils import cached_file
-
     try:
-        found = cached_file(name_or_path, "config.json")
-    except OSError as error:
-        raise InputError(f"no Inductor at {name_or_path!r}: {' '.join(str(error).split())[:200]}") from error
-    return Path(str(found)).parent
+        return model_folder(name_or_path, TEXT_FILES, WEIGHTS[:1])
+    except InputError as error:
+        raise InputError(f"no Inductor at {error}") from error
 
 
 def _counts(name: str) -> bool:

@@ -84,7 +84,7 @@ def check_plans(
                 f"the Inductor is {_inductor(now)}, planned was by {_inductor(planned)}",
             )
     if found is None:
-        what, found = "for another data file", _other_file(plans.header["data"], data_files)
+        what, found = "for another data file", other_file(plans.header["data"], data_files)
     if found is not None:
         raise ConfigError(
             f"the plans in {plans.folder!r} were made {what}: {found}. Make them anew, in another folder or after "
@@ -96,7 +96,16 @@ def _inductor(fingerprint: Mapping[str, str]) -> str:
     return f"{fingerprint['name']!r} (SHA-256 {fingerprint['sha256'][:12]}…)"
 
 
-def _other_file(planned: Sequence[Mapping[str, Any]], data_files: Sequence[str]) -> str | None:
+def other_file(planned: Sequence[Mapping[str, Any]], data_files: Sequence[str]) -> str | None:
+    """What is wrong with the first data file whose content is that of none of the planned ones; None if all are there.
+
+    Args:
+        planned: path, size and SHA-256 of each, see :func:`~tam_plugin.training.fingerprints.data_file`.
+        data_files: what is trained on.
+
+    Raises:
+        InputError: one cannot be read.
+    """
     sums = {entry["sha256"] for entry in planned}
     sizes = {entry["bytes"] for entry in planned}
     names = {os.path.abspath(entry["path"]): entry for entry in planned}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tam_plugin.budget import BudgetPolicy
 from tam_plugin.errors import InputError
-from tam_plugin.inductor.text import MAX_QUERY_CHARS, QueryTruncatedWarning, prepare_query
+from tam_plugin.inductor.text import MAX_QUERY_CHARS, QueryTruncatedWarning
 from tam_plugin.taxonomy import LONG_VIDEO_MIN_S, SHORT_VIDEO_MAX_S, TaskDistribution, length_class
+from tam_plugin.training import bad_rows
+from tam_plugin.training.bad_rows import BadRow, row_digest
 from tam_plugin.training.journal import Chunk
 from tam_plugin.training.layout import token_layout
 from tam_plugin.training.probing import Probe
@@ -40,11 +42,14 @@ class Planner:
     Args:
         inductor: classifies.
         policy: decides, already in the host's layout.
-        batch_size: questions a forward pass.
+        batch_size: questions per forward pass.
         workers: run forward passes side by side; their number changes no plan.
 
     Raises:
         ConfigError: the policy allows more than the table holds.
+
+    Attributes:
+        extensions: the Inductor's task types beyond the eight.
     """
 
     def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int, workers: Workers) -> None:
@@ -53,34 +58,40 @@ class Planner:
         # An Inductor that reads no durations answers all classes of length alike: asked once.
         self._reads_duration = inductor.use_duration
         self._classes = LENGTH_CLASSES if inductor.use_duration else (None,) * len(LENGTH_CLASSES)
+        self.extensions = inductor.extensions
         self._labels = [extension.label for extension in inductor.extensions]
         self._baseline = BudgetPolicy.fixed(BASELINE_FRAMES, BASELINE_STRIDE, **token_layout(policy))
 
-    def chunk(self, rows: int, samples: Sequence[Sample], probes: Sequence[Probe] | None) -> Chunk:
+    def chunk(
+        self, rows: int, samples: Sequence[Sample], probes: Sequence[Probe] | None, bad: Sequence[BadRow] = ()
+    ) -> Chunk:
         """Plan samples.
 
         Args:
             rows: rows of the data that they were found in.
             samples: what to plan.
             probes: what each video's header says; None when no video was opened.
-
-        Raises:
-            InputError: a question is empty; the message begins with its file and row.
+            bad: those of the rows that cannot be planned.
         """
         probes = probes or [Probe()] * len(samples)
         durations = [p.duration_s or s.duration_s for s, p in zip(samples, probes, strict=True)]
         answers = self._classified(samples, durations)
-        chunk = Chunk(rows, np.zeros(len(samples), PLAN))
+        chunk = Chunk(rows, np.zeros(len(samples), PLAN), bad=list(bad))
         deferred = []
         for place, (sample, probe, duration_s) in enumerate(zip(samples, probes, durations, strict=True)):
             answer = answers[sample.question, self._kind(duration_s)]
             chunk.plans[place] = self._plan(sample, probe, duration_s, answer)
             chunk.baseline_tokens += self._baseline.budget(video_frames=probe.num_frames).visual_tokens
             chunk.truncated += len(sample.question.strip()) > MAX_QUERY_CHARS
+            chunk.bad_durations += sample.bad_duration
             if duration_s is None:
                 deferred.append(self._deferred(sample, [answers[sample.question, kind] for kind in self._classes]))
             if probe.error:
-                chunk.unreadable.append([sample.video, probe.error])
+                digest = row_digest(sample.content)
+                chunk.bad.append(
+                    BadRow(sample.row, sample.where, sample.video, probe.error, bad_rows.UNREADABLE, digest)
+                )
+        chunk.bad.sort()
         chunk.deferred = np.array(deferred, DEFERRED)
         return chunk
 
@@ -94,19 +105,11 @@ class Planner:
             asked.update(dict.fromkeys((sample.question, kind) for kind in kinds))
         questions = [question for question, _ in asked]
         seconds = [_CLASS_DURATIONS_S[kind] if kind else None for _, kind in asked]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", QueryTruncatedWarning)  # counted in the report
-                found = self._inductor.classify_batch(
-                    questions, seconds, batch_size=self._batch_size, workers=self._workers
-                )
-        except InputError:
-            for sample in samples:
-                try:
-                    prepare_query(sample.question)
-                except InputError as error:
-                    raise InputError(f"{sample.where}: {error}") from error
-            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", QueryTruncatedWarning)  # counted in the report
+            found = self._inductor.classify_batch(
+                questions, seconds, batch_size=self._batch_size, workers=self._workers
+            )
         return dict(zip(asked, found, strict=True))
 
     def _kind(self, duration_s: float | None) -> str | None:
@@ -146,38 +149,45 @@ class Planner:
         return 0 if answer.extension is None else 1 + self._labels.index(answer.extension.label)
 
 
-def merged(chunks: Sequence[Chunk]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Plans and deferred answers of all chunks by ascending key, a sample that comes twice once.
+class Merged(NamedTuple):
+    """All chunks as one.
+
+    Attributes:
+        plans: by ascending key, a sample that comes twice once.
+        deferred: of those whose duration is not known, by ascending key.
+        contradictory: places in the data of the samples whose rows give different durations, one row of each.
+    """
+
+    plans: NDArray[Any]
+    deferred: NDArray[Any]
+    contradictory: list[int]
+
+
+def merged(plans: NDArray[Any], deferred: NDArray[Any]) -> Merged:
+    """Bring plans and deferred answers of all chunks in order.
 
     Raises:
-        Collision: rows share a key that may not.
+        CollisionError: rows share a key that may not.
     """
-    plans = np.concatenate([chunk.plans for chunk in chunks] or [np.empty(0, PLAN)])
-    deferred = np.concatenate([chunk.deferred for chunk in chunks] or [np.empty(0, DEFERRED)])
     # Of a sample that comes twice, the row that knows the duration comes first and is kept.
     plans = plans[np.lexsort((plans["row"], plans["flags"] & UNKNOWN, plans["key"]))]
+    contradictory = []
     same = np.flatnonzero(plans["key"][1:] == plans["key"][:-1])
     for at in same:
         first, second = plans[at], plans[at + 1]
         if first["check"] != second["check"]:
-            raise CollisionError(
-                "have one key though they differ in id, video or question: give one another id", first, second
-            )
+            raise CollisionError(first, second)
         if not second["flags"] & UNKNOWN and first["duration"] != second["duration"]:
-            raise CollisionError(
-                f"are one sample with durations {first['duration']:g} s and {second['duration']:g} s: correct one, or "
-                "give --video-folder, so that the video decides",
-                first,
-                second,
-            )
+            contradictory.append(int(first["row"]))
     plans = np.delete(plans, same + 1)
     deferred = deferred[np.unique(deferred["key"], return_index=True)[1]]
-    return plans, deferred[np.isin(deferred["key"], plans["key"][(plans["flags"] & UNKNOWN) > 0])]
+    deferred = deferred[np.isin(deferred["key"], plans["key"][(plans["flags"] & UNKNOWN) > 0])]
+    return Merged(plans, deferred, contradictory)
 
 
 class CollisionError(InputError):
-    """Two rows that cannot both be planned; ``rows`` are their places in the data."""
+    """Two rows whose keys are one by chance; ``rows`` are their places in the data."""
 
-    def __init__(self, reason: str, first: Any, second: Any) -> None:
-        super().__init__(reason)
+    def __init__(self, first: Any, second: Any) -> None:
+        super().__init__("have one key though they differ in id, video or question: give one another id")
         self.rows = sorted((int(first["row"]), int(second["row"])))

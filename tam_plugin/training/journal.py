@@ -1,4 +1,8 @@
-"""What a killed run leaves: the chunks that it had finished, one line each, and what they were made from."""
+"""What a killed run leaves: the chunks that it had finished, one line each, and what they were made from.
+
+A run that is divided (``--shard``) has a journal of each shard in the one folder; chunks are dealt to the shards in
+turn, so that each is computed as an undivided run computes it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import base64
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,14 +20,55 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import cut_torn_line
+from tam_plugin.training import bad_rows
+from tam_plugin.training.bad_rows import BadRow
 from tam_plugin.training.check import difference
 from tam_plugin.training.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-JOURNAL_FILE = "plans.journal.jsonl"
-_OURS = (JOURNAL_FILE, HEADER_FILE, TABLE_FILE)
+_PLAIN_NAME = "plans.journal.jsonl"
+_SHARD_NAME = re.compile(r"plans\.journal\.(\d+)-of-(\d+)\.jsonl")
+_OURS = (_PLAIN_NAME, HEADER_FILE, TABLE_FILE, bad_rows.FILE_NAME)
+_LEFT_STARTS = tuple(f".{name}." for name in _OURS)
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """A share of the work: every ``total``-th chunk, from the ``number``-th on (``number`` counts from 1)."""
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """``I/N`` with 1 <= I <= N.
+
+        Raises:
+            InputError: anything else.
+        """
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        shard = cls(*map(int, match.groups())) if match else cls(0, 0)
+        if not 1 <= shard.number <= shard.total:
+            raise InputError(f"--shard {text!r}: expected I/N with whole numbers and 1 <= I <= N, such as 1/8")
+        return shard
+
+    def holds(self, chunk: int) -> bool:
+        """Whether a chunk, counted from 0, belongs to it."""
+        return chunk % self.total == self.number - 1
+
+    @property
+    def file_name(self) -> str:
+        """The name of its journal."""
+        return _PLAIN_NAME if self.total == 1 else f"plans.journal.{self.number}-of-{self.total}.jsonl"
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+
+WHOLE = Shard(1, 1)
 
 
 @dataclass
@@ -35,7 +81,8 @@ class Chunk:
         deferred: :data:`~tam_plugin.training.table.DEFERRED` of those whose duration is not known.
         baseline_tokens: visual tokens of the same rows under the fixed baseline.
         truncated: questions that are longer than the Inductor reads.
-        unreadable: path and reason of videos that cannot be opened.
+        bad_durations: rows whose duration is none, so that it counts for nothing.
+        bad: rows that training could not use.
     """
 
     rows: int
@@ -43,19 +90,27 @@ class Chunk:
     deferred: NDArray[Any] = field(default_factory=lambda: np.empty(0, DEFERRED))
     baseline_tokens: int = 0
     truncated: int = 0
-    unreadable: list[list[str]] = field(default_factory=list)
+    bad_durations: int = 0
+    bad: list[BadRow] = field(default_factory=list)
 
-    def to_line(self) -> str:
-        """One line of JSON."""
-        values = {**self.__dict__, "plans": _packed(self.plans), "deferred": _packed(self.deferred)}
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Path and reason of the videos that cannot be read."""
+        return {row.name: row.reason for row in self.bad if row.kind == bad_rows.UNREADABLE}
+
+    def to_line(self, number: int) -> str:
+        """One line of JSON, with the chunk's number."""
+        values = {"chunk": number, **self.__dict__, "plans": _packed(self.plans), "deferred": _packed(self.deferred)}
         return json.dumps(values) + "\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> Chunk:
+    def from_line(cls, line: bytes) -> tuple[int, Chunk]:
         """What :meth:`to_line` wrote."""
         values = json.loads(line)
+        number = int(values.pop("chunk"))
         plans, deferred = (np.frombuffer(base64.b64decode(values.pop(n)), t) for n, t in _TABLES)
-        return cls(**values, plans=plans, deferred=deferred)
+        bad = [BadRow(*row) for row in values.pop("bad")]
+        return number, cls(**values, plans=plans, deferred=deferred, bad=bad)
 
 
 _TABLES = (("plans", PLAN), ("deferred", DEFERRED))
@@ -66,22 +121,55 @@ def _packed(rows: NDArray[Any]) -> str:
 
 
 class Journal:
-    """An append-only file of chunks; each is on the disk before the next is begun."""
+    """Append-only files of chunks, one for each shard of the work; each chunk is on the disk before the next is begun.
 
-    def __init__(self, file: IO[bytes], chunks: list[Chunk]) -> None:
-        self._file, self.chunks = file, chunks
+    A chunk that is added again takes the place of what was there. What is in the files is read back when it is asked
+    for, so that memory holds the place of each chunk alone.
+    """
+
+    def __init__(self, files: Mapping[Shard, IO[bytes]]) -> None:
+        self._files = dict(files)
+        self._places: dict[int, tuple[IO[bytes], int]] = {}
+        self._unreadable: set[int] = set()
 
     @property
-    def rows(self) -> int:
-        """Rows of the data that are done."""
-        return sum(chunk.rows for chunk in self.chunks)
+    def shards(self) -> list[Shard]:
+        """The shards whose files are open."""
+        return list(self._files)
 
-    def add(self, chunk: Chunk) -> None:
+    @property
+    def numbers(self) -> set[int]:
+        """Numbers of the chunks that are done."""
+        return set(self._places)
+
+    @property
+    def with_unreadable(self) -> list[int]:
+        """Numbers of the chunks with videos that could not be read."""
+        return sorted(self._unreadable)
+
+    def add(self, number: int, chunk: Chunk) -> None:
         """Append a chunk."""
-        self._file.write(chunk.to_line().encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.chunks.append(chunk)
+        file = next(file for shard, file in self._files.items() if shard.holds(number))
+        start = file.seek(0, os.SEEK_END)
+        file.write(chunk.to_line(number).encode())
+        file.flush()
+        os.fsync(file.fileno())
+        self.note(number, chunk, file, start)
+
+    def note(self, number: int, chunk: Chunk, file: IO[bytes], start: int) -> None:
+        """Remember where a chunk is."""
+        self._places[number] = (file, start)
+        (self._unreadable.add if chunk.unreadable else self._unreadable.discard)(number)
+
+    def chunk(self, number: int) -> Chunk:
+        """Read a chunk back."""
+        file, start = self._places[number]
+        file.seek(start)
+        return Chunk.from_line(file.readline())[1]
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks in the order of the data."""
+        return (self.chunk(number) for number in sorted(self._places))
 
 
 def check_folder(out: str | Path) -> None:
@@ -98,10 +186,33 @@ def check_folder(out: str | Path) -> None:
     except OSError as error:
         raise InputError(f"--out {str(out)!r} cannot be made a folder: {error.strerror}") from error
     for name in names:
-        if name.startswith(".plans.") and name.endswith(".part"):
+        if name in _OURS or _SHARD_NAME.fullmatch(name) or (name.startswith(_LEFT_STARTS) and name.endswith(".part")):
             continue
-        if name not in _OURS:
-            raise InputError(f"--out {str(out)!r} holds {name!r}, which is no file of plans; give a folder of its own")
+        raise InputError(f"--out {str(out)!r} holds {name!r}, which is no file of plans; give a folder of its own")
+
+
+def shards_in(out: str | Path) -> list[Shard]:
+    """The shards of which a folder holds journals, :data:`WHOLE` for that of an undivided run.
+
+    Raises:
+        InputError: they are of different divisions.
+    """
+    names = sorted(os.listdir(out))
+    found = [Shard(*map(int, match.groups())) for name in names if (match := _SHARD_NAME.fullmatch(name))]
+    found += [WHOLE] if _PLAIN_NAME in names else []
+    totals = sorted({shard.total for shard in found})
+    if len(totals) > 1:
+        raise InputError(
+            f"--out {str(out)!r} holds shards of {totals[0]} and of {totals[1]}: delete the plans.journal files of one "
+            "division, or give another folder"
+        )
+    return sorted(found)
+
+
+def remove(out: str | Path) -> None:
+    """Delete a folder's journals."""
+    for shard in shards_in(out):
+        (Path(out) / shard.file_name).unlink(missing_ok=True)
 
 
 def refuse_other(out: str | Path, before: dict[str, Any], now: dict[str, Any], *, state: str) -> None:
@@ -116,44 +227,74 @@ def refuse_other(out: str | Path, before: dict[str, Any], now: dict[str, Any], *
 
 
 @contextmanager
-def opened(out: str | Path, source: dict[str, Any]) -> Iterator[Journal]:
-    """The journal of a folder, begun or gone on with; a torn last line is dropped.
+def opened(out: str | Path, source: dict[str, Any], shards: Sequence[Shard]) -> Iterator[Journal]:
+    """The journal of some shards, begun or resumed; a torn last line is dropped.
 
     Raises:
-        InputError: it belongs to another request, is in use by another process, or is damaged.
+        InputError: one belongs to another request, is in use by another process, or is damaged.
     """
-    path = Path(out) / JOURNAL_FILE
+    with ExitStack() as stack:
+        for other in sorted({*shards_in(out)} - {*shards}):
+            _check_source(out, other, source)
+        files = {shard: stack.enter_context(_locked(out, shard)) for shard in shards}
+        found = Journal(files)
+        for shard, file in files.items():
+            _read(found, shard, file, Path(out) / shard.file_name, out, source)
+        yield found
+
+
+def _check_source(out: str | Path, shard: Shard, source: dict[str, Any]) -> None:
+    """Refuse a shard's journal, which another process may be writing, if it is of another request."""
     try:
-        file = open(path, "a+b")  # noqa: SIM115 (closed below)
+        with open(Path(out) / shard.file_name, "rb") as file:
+            line = file.readline()
+            before = json.loads(line) if line.endswith(b"\n") else source
+    except (OSError, ValueError):  # joining them will tell
+        return
+    refuse_other(out, before, source, state=f"shard {shard}")
+
+
+def _locked(out: str | Path, shard: Shard) -> IO[bytes]:
+    try:
+        file = open(Path(out) / shard.file_name, "a+b")  # noqa: SIM115 (the caller closes it)
     except OSError as error:
         raise InputError(f"--out {str(out)!r} cannot be written: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another 'tam plan-data' is writing into {str(out)!r}; wait for it or end it") from None
-        for left in Path(out).glob(".plans.*.part"):
-            left.unlink(missing_ok=True)
-        file.seek(0)
-        content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        file.truncate(len(whole))
-        lines = whole.splitlines()
-        if not lines:
-            file.write(json.dumps(source).encode() + b"\n")
-            file.flush()
-        yield Journal(file, _chunks(lines, out, path, source))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        what = "" if shard == WHOLE else f" shard {shard}"
+        raise InputError(f"another 'tam plan-data' is writing{what} into {str(out)!r}; wait for it or end it") from None
+    return file
 
 
-def _chunks(lines: list[bytes], out: str | Path, path: Path, source: dict[str, Any]) -> list[Chunk]:
-    chunks: list[Chunk] = []
-    for number, line in enumerate(lines, 1):
+def _read(found: Journal, shard: Shard, file: IO[bytes], path: Path, out: str | Path, source: dict[str, Any]) -> None:
+    cut_torn_line(file.fileno())
+    file.seek(0)
+    start = 0
+    for number, line in enumerate(file, 1):
         try:
-            if number > 1:
-                chunks.append(Chunk.from_line(line))
-                continue
-            before = json.loads(line)
+            if number == 1:
+                before = json.loads(line)
+            else:
+                place, chunk = Chunk.from_line(line)
+                if not shard.holds(place):
+                    raise ValueError(f"chunk {place} belongs to another shard")
+                found.note(place, chunk, file, start)
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}:{number}: damaged ({str(error)[:100]}); delete the file to begin anew") from error
-        refuse_other(out, before, source, state="unfinished plans")
-    return chunks
+            raise InputError(
+                f"{path}:{number}: damaged ({str(error)[:100]}); delete the file to begin again"
+            ) from error
+        if number == 1:
+            refuse_other(out, before, source, state="unfinished plans")
+        start += len(line)
+    if start == 0:
+        file.write(json.dumps(source).encode() + b"\n")
+        file.flush()
+
+
+def remove_leftovers(out: str | Path) -> None:
+    """Delete what a killed run was in the middle of writing; for one that holds all journals."""
+    for left in Path(out).glob(".*.part"):
+        if left.name.startswith(_LEFT_STARTS):
+            left.unlink(missing_ok=True)

@@ -1,13 +1,15 @@
-"""``tam plan-data``: the Inductor and the policy over a whole training set, in chunks that survive a kill."""
+"""``tam plan-data``: the Inductor and the policy over a whole training set, in chunks that survive a kill.
+
+It is training's preflight too: every video is opened, and the rows that training could not use are listed
+(:mod:`tam_plugin.training.bad_rows`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,17 @@ from typing import Any
 import tam_plugin
 from tam_plugin.budget import BudgetPolicy
 from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import replaced_file
-from tam_plugin.training import journal, report
-from tam_plugin.training.chunks import CollisionError, Planner, merged
+from tam_plugin.training import bad_rows, journal, report
 from tam_plugin.training.fingerprints import data_file, inductor_fingerprint, values_sha256
+from tam_plugin.training.journal import WHOLE, Shard
 from tam_plugin.training.layout import Layout, policy_values, token_layout
-from tam_plugin.training.probing import Prober
-from tam_plugin.training.rows import Row, Sample, data_files, raw_rows, samples
-from tam_plugin.training.table import FORMAT, HEADER_FILE, TABLE_FILE, read_header, table_bytes
+from tam_plugin.training.rows import data_files
+from tam_plugin.training.table import FORMAT, HEADER_FILE, read_header
+from tam_plugin.training.work import Work
 
 CHUNK_ROWS = 1024
 BATCH_SIZE = 16
-"""Questions a forward pass: what passes through the layers then stays in a core's cache."""
+"""Questions per forward pass: what passes through the layers then stays in a core's cache."""
 IMAGE_FPS = 2.0
 """Frames per second of a video that is a folder of images."""
 
@@ -44,7 +45,9 @@ class Request:
         video_folder: what the videos' paths are relative to; None opens no video.
         image_fps: frames per second of a folder of images.
         workers: processes that open videos.
-        batch_size: questions a forward pass.
+        batch_size: questions per forward pass.
+        shard: the share of the work to do; None does all of it, or joins the shards that are there.
+        join: refuse to do anything but join shards.
     """
 
     data: str
@@ -56,19 +59,27 @@ class Request:
     image_fps: float = IMAGE_FPS
     workers: int = 1
     batch_size: int = BATCH_SIZE
+    shard: Shard | None = None
+    join: bool = False
 
 
-def make_plans(request: Request) -> dict[str, Any]:
-    """Plan every row about a video, and write ``plans.safetensors`` and ``plans.json`` into the folder.
+def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE) -> dict[str, Any]:
+    """Plan every row about a video; write ``plans.safetensors``, ``plans.json`` and, where needed, ``bad_rows.jsonl``.
 
-    Chunks are appended to a journal, so a run that was killed goes on where it was, with the same result; plans that
-    are finished already are only reported.
+    Chunks are appended to a journal, so a run that was killed resumes, with the same result. Where videos could not be
+    read, the journal stays beside the finished plans: the same request again opens those videos once more, and plans
+    the chunks anew in which one can be read now. Finished plans without such videos are only reported.
+
+    Args:
+        request: what to plan.
+        max_bad: the share of bad rows that training will allow; only a note during the run depends on it.
 
     Returns:
-        The content of ``plans.json``.
+        The content of ``plans.json``; of one shard, its ``shard`` and ``counts``. Where no row can be planned, nothing
+        is written but the list of bad rows, and ``table_bytes`` is missing.
 
     Raises:
-        InputError: data, folder or Inductor cannot be used; the message names file and row.
+        InputError: data, folder or Inductor cannot be used; no row is about a video; shards are missing.
         ConfigError: policy and layout do not go together.
     """
     _check(request)
@@ -76,19 +87,45 @@ def make_plans(request: Request) -> dict[str, Any]:
     files = data_files(request.data)
     journal.check_folder(request.out)
     source = _source(request, policy, files)
-    header = Path(request.out) / HEADER_FILE
-    if header.exists():
-        finished = read_header(request.out)
-        journal.refuse_other(request.out, finished, source, state="finished plans")
-        (Path(request.out) / journal.JOURNAL_FILE).unlink(missing_ok=True)
+    shards = _shards(request)
+    finished = _finished(request.out, source)
+    if finished is not None and (request.shard or not journal.shards_in(request.out)):
         return finished
-    with journal.opened(request.out, source) as done:
-        extensions = _plan(request, policy, files, done)
-        content = source | _written(request.out, done, policy, files, extensions)
-        with replaced_file(header) as file:
-            file.write(json.dumps(content, indent=1) + "\n")
-        (Path(request.out) / journal.JOURNAL_FILE).unlink()
+    with journal.opened(request.out, source | {"chunk_rows": CHUNK_ROWS}, shards) as done, ExitStack() as stack:
+        work = Work(request, policy, files, done, stack, max_bad=max_bad, chunk_rows=CHUNK_ROWS)
+        work.plan()
+        if request.shard:
+            return {"shard": str(request.shard), "counts": report.summary(done.chunks(), policy, None)}
+        content = work.write(source) if finished is None or work.changed else finished
+        if not done.with_unreadable and "table_bytes" in content:
+            journal.remove(request.out)
     return content
+
+
+def _shards(request: Request) -> list[Shard]:
+    """The shards that this run holds: its own; or all of those that are there, which it joins."""
+    there = journal.shards_in(request.out)
+    total = there[0].total if there else None
+    if request.shard is not None:
+        if total not in (None, request.shard.total):
+            what = "an undivided run" if total == 1 else f"shards of {total}"
+            raise InputError(
+                f"--shard {request.shard}: --out {request.out!r} holds {what}; finish that, delete its plans.journal "
+                "files, or give another folder"
+            )
+        return [request.shard]
+    if request.join and total in (None, 1):
+        raise InputError(f"--join: --out {request.out!r} holds no shards; 'tam plan-data --shard I/N' makes them")
+    return [Shard(number, total) for number in range(1, total + 1)] if total else [WHOLE]
+
+
+def _finished(out: str, source: dict[str, Any]) -> dict[str, Any] | None:
+    """The header of plans that are finished already."""
+    if not (Path(out) / HEADER_FILE).exists():
+        return None
+    finished = read_header(out)
+    journal.refuse_other(out, finished, source, state="finished plans")
+    return finished
 
 
 def _check(request: Request) -> None:
@@ -114,82 +151,3 @@ def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dic
         "policy_sha256": values_sha256(values),
         "batch_size": request.batch_size,
     }
-
-
-def _plan(request: Request, policy: BudgetPolicy, files: Sequence[str], done: journal.Journal) -> list[dict[str, Any]]:
-    """Plan the rows that the journal does not hold yet; the Inductor's task types beyond the eight."""
-    import torch
-    from tqdm import tqdm
-
-    from tam_plugin.inductor import Inductor
-    from tam_plugin.inductor.parallel import Workers
-
-    inductor = Inductor.from_pretrained(request.inductor)
-    prober = None
-    if request.video_folder is not None:
-        prober = Prober(request.video_folder, request.image_fps, request.workers)
-    try:
-        with (
-            Workers(torch.get_num_threads()) as workers,
-            tqdm(disable=None, unit=" rows", desc="plan-data", initial=done.rows) as bar,
-        ):
-            planner = Planner(inductor, policy, request.batch_size, workers)
-            for rows, found in _ahead(_chunks(files, done.rows), prober):
-                probes = prober.get([sample.video for sample in found]) if prober else None
-                done.add(planner.chunk(rows, found, probes))
-                bar.update(rows)
-    finally:
-        if prober is not None:
-            prober.close()
-    return [_without_probability(extension) for extension in inductor.extensions]
-
-
-def _chunks(files: Sequence[str], start: int) -> Iterator[tuple[int, list[Sample]]]:
-    """Number of rows and samples of each chunk, from row ``start`` on."""
-    rows = itertools.islice(enumerate(raw_rows(files)), start, None)
-    while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
-        yield len(chunk), list(samples(chunk))
-
-
-def _ahead(chunks: Iterator[tuple[int, list[Sample]]], prober: Prober | None) -> Iterator[tuple[int, list[Sample]]]:
-    """The chunks, the next one's videos being opened while one is classified."""
-    waiting: list[tuple[int, list[Sample]]] = []
-    for chunk in chunks:
-        if prober is not None:
-            prober.start(sample.video for sample in chunk[1])
-        if waiting:
-            yield waiting.pop()
-        waiting.append(chunk)
-    yield from waiting
-
-
-def _written(
-    out: str, done: journal.Journal, policy: BudgetPolicy, files: Sequence[str], extensions: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Write the table; what the header says of it."""
-    try:
-        plans, deferred = merged(done.chunks)
-    except CollisionError as error:
-        first, second = (_row_at(files, place).where for place in error.rows)
-        raise InputError(f"{first} and {second} {error}") from error
-    if not len(plans):
-        raise InputError(f"{', '.join(map(repr, files[:3]))}: {done.rows} rows, none about a video; nothing to plan")
-    content = table_bytes(plans, deferred, with_extensions=bool(extensions))
-    with replaced_file(Path(out) / TABLE_FILE, binary=True) as file:
-        file.write(content)
-    return {
-        "extensions": extensions,
-        "table_bytes": len(content),
-        "table_sha256": hashlib.sha256(content).hexdigest(),
-        "counts": report.summary(done.chunks, policy, len(plans)),
-    }
-
-
-def _row_at(files: Sequence[str], place: int) -> Row:
-    return next(itertools.islice(raw_rows(files), place, None))
-
-
-def _without_probability(extension: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(extension)
-    del values["probability"]
-    return values

@@ -1,4 +1,4 @@
-"""Durations of many videos, from their headers, in processes of their own: a file that crashes its reader costs one."""
+"""Durations of many videos, each opened once, in processes of their own: a file that crashes its reader costs one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import NamedTuple
 
 from tam_plugin.errors import InputError, MissingDependencyError
@@ -22,7 +23,7 @@ class Probe(NamedTuple):
 
 
 def probe(path: str, image_fps: float) -> Probe:
-    """Duration and frame count of a video file or a folder of images; never an error for what the file is."""
+    """Open a video file or a folder of images, decode a frame; never an error for what the file is."""
     from tam_plugin.video import probe_video
 
     try:
@@ -53,8 +54,9 @@ class Prober:
 
     def start(self, videos: Iterable[str]) -> None:
         """Begin to probe those videos that are not known yet."""
-        under_way = {video for group, _ in self._started for video in group}
-        new = [v for v in dict.fromkeys(videos) if v not in self._known and v not in under_way]
+        under_way = {file for group, _ in self._started for file in group}
+        files = dict.fromkeys(self._file(video) for video in videos)
+        new = [file for file in files if file not in self._known and file not in under_way]
         for first in range(0, len(new), _GROUP):
             group = new[first : first + _GROUP]
             self._started.append((group, self._submit(group)))
@@ -62,7 +64,8 @@ class Prober:
     def get(self, videos: Sequence[str]) -> list[Probe]:
         """What each video's header says, in the order given."""
         self.start(videos)
-        wanted = set(videos)
+        files = [self._file(video) for video in videos]
+        wanted = set(files)
         later = []
         for group, future in self._started:
             if wanted.isdisjoint(group):
@@ -75,7 +78,7 @@ class Prober:
                 found = self._isolated(group)
             self._known.update(zip(group, found, strict=True))
         self._started = later
-        return [self._known[video] for video in videos]
+        return [self._known[file] for file in files]
 
     def close(self) -> None:
         """End the processes."""
@@ -89,7 +92,7 @@ class Prober:
             if self._pool is None:
                 self._pool = _pool(self._workers)
             try:
-                return self._pool.submit(_probe_all, [self._path(v) for v in group], self._image_fps)
+                return self._pool.submit(_probe_all, group, self._image_fps)
             except BrokenProcessPool:
                 self._pool = None
         raise InputError("the processes that probe videos end as soon as they start; try --workers 1")
@@ -99,15 +102,16 @@ class Prober:
         if self._single is None:
             self._single = _pool(1)
         try:
-            return self._single.submit(_probe_all, [self._path(v) for v in group], self._image_fps).result()
+            return self._single.submit(_probe_all, group, self._image_fps).result()
         except BrokenProcessPool:
             self._single = None
         if len(group) == 1:
-            return [Probe(error=f"video {self._path(group[0])!r}: the process that opened it crashed")]
-        return [found for video in group for found in self._isolated([video])]
+            return [Probe(error=f"video {group[0]!r}: the process that opened it crashed")]
+        return [found for file in group for found in self._isolated([file])]
 
-    def _path(self, video: str) -> str:
-        return os.path.join(self._folder, video)
+    def _file(self, video: str) -> str:
+        """The path of a video, one for ``a.mp4`` and ``./a.mp4``."""
+        return str(Path(self._folder, video))
 
 
 def _probe_all(paths: Sequence[str], image_fps: float) -> list[Probe]:

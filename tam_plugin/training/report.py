@@ -4,74 +4,87 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tam_plugin.budget import BudgetPolicy
-from tam_plugin.errors import one_line
 from tam_plugin.taxonomy import TaskType
+from tam_plugin.training.bad_rows import MALFORMED, NOT_JSON, UNREADABLE
 from tam_plugin.training.chunks import BASELINE_FRAMES, BASELINE_STRIDE
 from tam_plugin.training.journal import Chunk
 from tam_plugin.training.layout import token_layout, visual_tokens
 from tam_plugin.training.table import FALLBACK, GIVEN, PROBED, UNKNOWN
 
-LISTED = 20
 _FRAMES = (4, 8, 16, 24, 32, 48, 64, 96, 120)
 
 
-def summary(chunks: Sequence[Chunk], policy: BudgetPolicy, samples: int) -> dict[str, Any]:
+def summary(chunks: Iterable[Chunk], policy: BudgetPolicy, samples: int | None) -> dict[str, Any]:
     """Counts over rows, as plain values.
 
     Args:
-        chunks: all of the data.
+        chunks: all of the data, or of a part of it.
         policy: in the host's layout.
-        samples: distinct samples among the rows.
+        samples: distinct samples among the rows; None where that is not known yet.
     """
-    tokens, baseline = 0, 0
+    tokens, baseline, rows, planned, truncated, bad_durations = 0, 0, 0, 0, 0, 0
     cells: Counter[tuple[int, int, int]] = Counter()
     flags: Counter[int] = Counter()
-    unreadable: dict[str, str] = {}
+    bad: Counter[str] = Counter()
+    unreadable: set[str] = set()
+    without_video = 0
     for chunk in chunks:
         plans = chunk.plans
         tokens += int(visual_tokens(plans["frames"], plans["stride"], token_layout(policy)).sum())
         baseline += chunk.baseline_tokens
         cells.update(zip(*(plans[name].tolist() for name in ("task", "stride", "frames")), strict=True))
         flags.update(plans["flags"].tolist())
-        unreadable.update((video, reason) for video, reason in chunk.unreadable)
-    rows, videos = sum(chunk.rows for chunk in chunks), sum(len(chunk.plans) for chunk in chunks)
+        kinds = Counter(row.kind for row in chunk.bad)
+        bad.update(kinds)
+        unreadable.update(chunk.unreadable)
+        rows, planned = rows + chunk.rows, planned + len(plans)
+        without_video += chunk.rows - len(plans) - kinds[MALFORMED] - kinds[NOT_JSON]
+        truncated, bad_durations = truncated + chunk.truncated, bad_durations + chunk.bad_durations
     histogram: dict[str, dict[str, dict[str, int]]] = {}
     for (task, stride, frames), count in sorted(cells.items()):
         by_stride = histogram.setdefault(TaskType(task).label, {})
         by_stride.setdefault(str(stride), {})[str(frames)] = count
     return {
         "rows": rows,
-        "rows_without_video": rows - videos,
-        "rows_with_video": videos,
+        "rows_without_video": without_video,
+        "rows_with_video": planned,
         "samples": samples,
         "durations": {
             name: sum(count for value, count in flags.items() if value & flag)
             for name, flag in (("probed", PROBED), ("given", GIVEN), ("unknown", UNKNOWN))
         },
         "fallback": sum(count for value, count in flags.items() if value & FALLBACK),
-        "truncated_questions": sum(chunk.truncated for chunk in chunks),
+        "truncated_questions": truncated,
+        "bad_durations": bad_durations,
         "visual_tokens": tokens,
         "baseline": {"frames": BASELINE_FRAMES, "stride": BASELINE_STRIDE, "visual_tokens": baseline},
         "visual_tokens_saved": baseline - tokens,
         "histogram": histogram,
-        "unreadable": [list(item) for item in sorted(unreadable.items())],
+        "bad_rows": {
+            "all": sum(bad.values()),
+            "unreadable": bad[UNREADABLE],
+            "unreadable_videos": len(unreadable),
+            "malformed": bad[MALFORMED],
+            "not_json": bad[NOT_JSON],
+        },
     }
 
 
 def as_markdown(counts: Mapping[str, Any]) -> str:
     """The counts for people."""
-    baseline, durations = counts["baseline"], counts["durations"]
+    baseline, durations, bad = counts["baseline"], counts["durations"], counts["bad_rows"]
     saved = counts["visual_tokens_saved"]
     share = f" ({100 * saved / baseline['visual_tokens']:.1f} %)" if baseline["visual_tokens"] else ""
+    distinct = "" if counts["samples"] is None else f" ({counts['samples']} distinct)"
     lines = [
-        f"{counts['rows']} rows: {counts['rows_with_video']} about a video ({counts['samples']} distinct), "
-        f"{counts['rows_without_video']} without one.",
+        f"{counts['rows']} rows: {counts['rows_with_video']} about a video{distinct}, "
+        f"{counts['rows_without_video']} without one, {bad['malformed'] + bad['not_json']} malformed.",
         "",
         f"Visual tokens: {counts['visual_tokens']}; {baseline['frames']} frames at stride {baseline['stride']} for "
         f"every row: {baseline['visual_tokens']}. Visual tokens saved: {saved}{share}.",
@@ -83,12 +96,19 @@ def as_markdown(counts: Mapping[str, Any]) -> str:
         "",
         *_table(counts["histogram"]),
     ]
-    unreadable = counts["unreadable"]
-    if unreadable:
-        lines += ["", f"{len(unreadable)} videos cannot be read:", ""]
-        lines += [f"- {one_line(video)}: {one_line(reason)}" for video, reason in unreadable[:LISTED]]
-        if len(unreadable) > LISTED:
-            lines.append(f"- and {len(unreadable) - LISTED} more: plans.json has all")
+    contradictory = counts.get("contradictory_durations", 0)
+    if counts["bad_durations"] or contradictory:
+        lines += [
+            "",
+            f"Durations that count for nothing: rows whose duration is not a number of seconds above 0: "
+            f"{counts['bad_durations']}; samples whose rows give different ones: {contradictory}.",
+        ]
+    if bad["all"]:
+        lines += [
+            "",
+            f"Rows that training cannot use: {bad['all']} ({bad['unreadable']} about {bad['unreadable_videos']} videos "
+            f"that cannot be read, {bad['malformed']} malformed, {bad['not_json']} not JSON).",
+        ]
     return "\n".join(lines) + "\n"
 
 

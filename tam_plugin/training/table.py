@@ -5,7 +5,8 @@ order), ``confidence``, ``duration`` (seconds; NaN where it is not known) and ``
 has yet to tell its length, ``deferred_key`` and the Inductor's answer for a short, a medium and a long video,
 ``deferred_probabilities`` (float32 ``[U, 3, 8]``), so that training needs no Inductor to plan it again. Where the
 Inductor knows task types beyond the eight there is ``extension`` (0, or a place from 1 in the header's list) beside
-both. ``plans.json`` says what the plans were made from and what they come to.
+both. ``bad_key`` holds the keys of samples that cannot be planned, where there are any. ``plans.json`` says what the
+plans were made from and what they come to.
 """
 
 from __future__ import annotations
@@ -75,8 +76,10 @@ class Planned(NamedTuple):
     extension: str | None
 
 
-def table_bytes(plans: NDArray[Any], deferred: NDArray[Any], *, with_extensions: bool) -> bytes:
-    """The table file of :data:`PLAN` and :data:`DEFERRED` rows, both sorted by key."""
+def table_bytes(
+    plans: NDArray[Any], deferred: NDArray[Any], bad_keys: NDArray[np.uint64], *, with_extensions: bool
+) -> bytes:
+    """The table file of :data:`PLAN` and :data:`DEFERRED` rows and the keys of bad rows, all sorted by key."""
     from safetensors.numpy import save
 
     wide = len(plans) and int(plans["frames"].max()) > np.iinfo(np.uint8).max
@@ -86,6 +89,8 @@ def table_bytes(plans: NDArray[Any], deferred: NDArray[Any], *, with_extensions:
     if with_extensions:
         columns["extension"] = plans["extension"]
         columns |= {f"deferred_{name}": deferred[name] for name in ("extension", "extension_probability")}
+    if len(bad_keys):
+        columns["bad_key"] = bad_keys
     return save({name: np.ascontiguousarray(column) for name, column in columns.items()})
 
 
@@ -107,6 +112,7 @@ class Plans:
         self.header = read_header(folder)
         columns = _mapped(Path(folder) / TABLE_FILE, self.header.get("table_bytes"))
         self._deferred = {n.removeprefix("deferred_"): c for n, c in columns.items() if n.startswith("deferred_")}
+        self._bad_keys = columns.pop("bad_key", np.empty(0, np.uint64))
         self._columns = {n: c for n, c in columns.items() if not n.startswith("deferred_")}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,6 +128,10 @@ class Plans:
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The place of each key ``[N]`` in the table, -1 where it is not there."""
         return _find(self._columns["key"], keys)
+
+    def is_bad(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Whether each key ``[N]`` is that of a sample that ``tam plan-data`` found to be unusable, so has no plan."""
+        return _find(self._bad_keys, keys) >= 0
 
     def planned(self, key: int) -> Planned | None:
         """The plan of a sample, or None if there is none."""

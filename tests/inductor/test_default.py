@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import subprocess
 import sys
 import warnings
@@ -86,6 +87,28 @@ def test_the_number_of_workers_changes_nothing(inductor: Inductor) -> None:
     assert found[0] == found[1] == found[2]
     for alone, result in zip(inductor.classify_batch(queries), found[0], strict=True):
         assert result.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def test_a_length_has_one_shape(inductor: Inductor) -> None:
+    """Every shape leaves something in memory, so long runs must meet few of them, and long inputs few at a time."""
+    shapes = set()
+    hook = inductor._classifier._model.register_forward_pre_hook(lambda _, given: shapes.add(tuple(given[0].shape)))
+    rng = random.Random(0)
+    try:
+        for _ in range(4):
+            words = [1 + int(rng.expovariate(0.03)) for _ in range(rng.randrange(60, 90))]
+            queries = ["so " * count + "what color is it?" for count in words]
+            found = inductor.classify_batch(queries, batch_size=8)
+    finally:
+        hook.remove()
+    assert len({length for _, length in shapes}) == len(shapes) < 30
+    assert all(length % 8 == 0 for _, length in shapes)
+    assert {rows for rows, length in shapes if length <= 64} == {8}
+    assert max(rows * length for rows, length in shapes) <= 512
+    for query, together in zip(queries[::9], found[::9], strict=True):
+        alone = inductor.classify(query)
+        assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        assert together.task == alone.task
 
 
 def test_a_fault_in_a_worker_is_the_callers(inductor: Inductor) -> None:

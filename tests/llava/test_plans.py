@@ -45,10 +45,10 @@ def samples() -> list[dict]:
     return rows
 
 
-def with_plans(folder: Path, rows: list[dict], *more: str, out: str = "plans", layout=LAYOUT, **given):
+def with_plans(folder: Path, rows: list[dict], *more: str, out: str = "plans", layout=LAYOUT, code: int = 0, **given):
     """The planned dataset; its plans are made of the very file that the host reads."""
     host_dataset(folder, given.get("model") or tam_model(), rows)  # writes samples.json
-    assert plan_data(folder / "samples.json", folder / out, *more, layout=layout) == 0
+    assert plan_data(folder / "samples.json", folder / out, *more, layout=layout) == code
     return tam(folder, rows, tam_plans=str(folder / out), **given)
 
 
@@ -112,6 +112,52 @@ def test_an_unreadable_video_is_a_bad_sample_as_ever(folder, tmp_path, capfd):
     dataset = with_plans(folder, rows, "--video-folder", str(folder), out=str(tmp_path / "plans"), **plain)
     assert budget_of(dataset[0]) == budget_of(dataset[1])
     assert "sample 0 is left out" in capfd.readouterr().err
+
+
+def test_rows_that_cannot_be_planned_are_bad_samples(folder, tmp_path, capfd):
+    """Plans without them are no wrong plans: training leaves the rows out and counts them, as it does without plans."""
+    rows = [sample("even.mp4", "<image>"), {"video": "even.mp4", "conversations": []}, sample("even.mp4", COUNT)]
+    dataset = with_plans(folder, rows, out=str(tmp_path / "plans"))
+    assert [budget_of(dataset[index]) for index in range(2)] == [budget_of(dataset[2])] * 2
+    assert set(dataset.bad_samples.found()) == {0, 1}
+    assert "'tam plan-data' found that it cannot be used" in capfd.readouterr().err
+
+
+def test_listed_samples_are_left_out_and_not_counted(folder, tmp_path):
+    """Of any draw of the data: the host's own sampling takes some rows in another order."""
+    from tam_plugin.errors import ConfigError
+
+    good = [sample("even.mp4", COUNT, id=n) for n in range(3)]
+    bad = [sample("broken.mp4", COUNT, id=n) for n in range(6)]
+    bad.append({"video": "even.mp4", "conversations": turns()})
+    plans = str(tmp_path / "plans")
+    rows = [*bad[:3], *good, *bad[3:]]
+    options = {"code": 3, "out": plans, "tam_skip": f"{plans}/bad_rows.jsonl", "tam_max_bad_samples": 0}
+    dataset = with_plans(folder, rows, "--video-folder", str(folder), **options)
+    assert len(dataset) == len(dataset.modality_lengths) == len(dataset.lengths) == 3
+    assert [dataset[index]["id"] for index in range(3)] == [0, 1, 2] and dataset.bad_samples.found() == {}
+    assert dataset.bad_samples.total == 3
+    host = host_dataset(folder, tam_model(), rows)
+    host.list_data_dict = [rows[5], rows[0], rows[3], rows[-1]]
+    from tam_plugin.patches.llava_next.plans import without_listed
+
+    assert [r["id"] for r in without_listed(host, options["tam_skip"]).list_data_dict] == [2, 0]
+    assert len(host.list_data_dict) == 4
+    host.list_data_dict = bad
+    with pytest.raises(ConfigError, match="holds all of the 7 training samples"):
+        without_listed(host, options["tam_skip"])
+    with pytest.raises(ConfigError, match=r"was made for another data file: .* has changed since"):
+        tam(folder, rows[:-1], tam_skip=options["tam_skip"])
+
+
+def test_a_file_that_is_no_list_is_refused(tmp_path):
+    from tam_plugin.errors import ConfigError
+    from tam_plugin.patches.llava_next.arguments import TamArguments
+
+    other = write(tmp_path / "bad_samples.jsonl", [{"index": 0, "name": "a.mp4", "reason": "gone"}])
+    for path, reason in ((other, "is no list of bad rows"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigError, match=f"--tam_skip: .*{reason}"):
+            TamArguments(tam_skip=str(path))
 
 
 def test_the_command_line_prints_what_makes_the_right_plans(folder, tmp_path):

@@ -50,7 +50,7 @@ def test_a_bad_sample_is_named_once_and_the_next_one_taken(broken, case, capsys)
 def test_one_bad_sample_too_many_stops_with_the_list(broken, case):
     from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
 
-    dataset = tam(broken, [BAD[case], sample("good.mp4", COUNT)])
+    dataset = tam(broken, [BAD[case], sample("good.mp4", COUNT)], tam_max_bad_samples=0)
     name = BAD[case].get("video") or BAD[case]["image"]
     with pytest.raises(TooManyBadSamplesError, match=f"^1 of 2 training samples .* 0: .*{re.escape(name)}: ") as caught:
         dataset[0]
@@ -90,7 +90,7 @@ def test_the_limit_holds_for_all_processes_together(broken, tmp_path):
     dataset.bad_samples.start()
     with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
         outcomes = pool.starmap(outcome, [(dataset, 0), (dataset, 1), (dataset, 6)], chunksize=1)
-    # Each process alone saw four bad samples, which 40 % of 10 allow; together eight.
+    # Each process alone saw four bad samples, which the share (and the least number) allow; together eight.
     assert outcomes[0] == "good"
     assert any("of 10 training samples cannot be used" in text for text in outcomes[1:])
     assert set(dataset.bad_samples.found()) >= {1, 6}
@@ -113,3 +113,18 @@ def test_a_missing_inductor_is_no_bad_sample(broken):
 
     with pytest.raises(ConfigError, match="no Inductor at"):
         dataset[0]
+
+
+def test_the_limit_is_that_of_plan_data(broken):
+    """A small set bears five bad samples by default; the sixth stops it, in training as in ``tam plan-data``."""
+    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
+    from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, too_many
+
+    gone = [sample(f"gone_{n}.mp4", COUNT) for n in range(6)]
+    dataset = tam(broken, [*gone, *[sample("good.mp4", COUNT, id="good")] * 30])
+    for index in range(5):
+        dataset.bad_samples.add(index, "a video", "gone")
+        assert not too_many(index + 1, 36, DEFAULT_MAX_SHARE)
+    with pytest.raises(TooManyBadSamplesError, match=r"allows a share of 0\.001, and at least 5"):
+        dataset[5]
+    assert too_many(6, 36, DEFAULT_MAX_SHARE)

@@ -116,6 +116,7 @@ BAD_VALUES = [
     (("--mm_resampler_type", "spatial_pool"), r"--mm_resampler_type spatial_pool: .* leave the argument out"),
     (("--image_grid_pinpoints", "[(336, 672)]"), r"--image_grid_pinpoints: \(336, 672\) .* the vision tower's 384"),
     (("--attn_implementation", "flash_attention_2"), r"--attn_implementation flash.*pass --attn_implementation sdpa"),
+    (("--tam_skip", "gone.jsonl"), r"--tam_skip: 'gone\.jsonl' cannot be read: No such file"),
     (("--tam_max_bad_samples", 3), r"--tam_max_bad_samples 3\.0: expected a share from 0 to 1"),
 ]
 

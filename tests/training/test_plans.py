@@ -179,7 +179,7 @@ def test_videos_tell_their_length(tmp_path):
         assert (found.num_frames, found.stride) == (budget.num_frames, budget.pool_stride)
         assert found.duration_s == pytest.approx(duration_s) and found.flags & 15 == names[r["video"]]
     counts = plans.header["counts"]
-    assert [name for name, _ in counts["unreadable"]] == ["broken.mp4", "gone.mp4"]
+    assert counts["bad_rows"] == {"all": 2, "unreadable": 2, "unreadable_videos": 2, "malformed": 0, "not_json": 0}
     fixed = [VisualBudget.of(min(64, n or 64), 2).visual_tokens for _, n in (lengths[r["video"]] for r in rows)]
     assert counts["baseline"]["visual_tokens"] == sum(fixed)
 

@@ -1,20 +1,21 @@
 """Rows of the file formats that queries come in: JSON, JSON lines, CSV, TSV and parquet.
 
 Every reader gives ``(row number, row)``. The number is the line in JSON lines and counts the rows from 1 elsewhere; the
-row is a dict, or a :class:`Malformed` that says why it is none. JSON lines, CSV, TSV and parquet are streamed; a JSON
-array is loaded whole, which takes about five times its size in memory.
+row is a dict, or a :class:`Malformed` that says why it is none. Every format is streamed: no more than some rows of a
+file are in memory.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError, require
+from tam_plugin.inductor.data.json_array import read_array
 from tam_plugin.inductor.data.records import check_file, read_lines
 
 PARQUET_BATCH = 1024
@@ -24,12 +25,20 @@ _MEDIA = ("image", "images", "video", "videos", "audio")
 
 @dataclass(frozen=True)
 class Malformed:
-    """A row that cannot be read, and why."""
+    """A row that cannot be read, and why.
+
+    Attributes:
+        reason: one line.
+        content: what is there in its place.
+        is_json: False where the row is not even JSON, so that a loader which reads the whole file fails at it.
+    """
 
     reason: str
+    content: Any = None
+    is_json: bool = True
 
 
-Rows = Iterable[tuple[int, "dict[str, Any] | Malformed"]]
+Rows = Iterator[tuple[int, "dict[str, Any] | Malformed"]]
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -51,13 +60,8 @@ def read_rows(path: str | Path) -> Rows:
 
 
 def _read_json(path: Path) -> Rows:
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as JSON: {str(error) or type(error).__name__}") from error
-    if not isinstance(content, list):
-        raise InputError(f"{str(path)!r} must hold a JSON array of objects, found {type(content).__name__}")
-    return [(number, _as_row(value)) for number, value in enumerate(content, 1)]
+    for number, value in enumerate(read_array(path), 1):
+        yield number, _as_row(value)
 
 
 def _read_jsonl(path: Path) -> Rows:
@@ -67,13 +71,14 @@ def _read_jsonl(path: Path) -> Rows:
         try:
             yield number, _as_row(json.loads(line))
         except (ValueError, RecursionError) as error:
-            yield number, Malformed(f"expected a JSON object, found {line.strip()[:60]!r} ({error})")
+            reason = f"expected a JSON object, found {line.strip()[:60]!r} ({error})"
+            yield number, Malformed(reason, is_json=False)
 
 
 def _as_row(value: Any) -> dict[str, Any] | Malformed:
     if isinstance(value, dict):
         return value
-    return Malformed(f"expected a JSON object, found {type(value).__name__} {str(value)[:60]!r}")
+    return Malformed(f"expected a JSON object, found {type(value).__name__} {str(value)[:60]!r}", value)
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Rows:

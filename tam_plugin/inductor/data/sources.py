@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def _is_strategy(strategy: str) -> bool:
 
 
 def sampled_rows(source: Source, *, seed: int = 0) -> Iterator[Any]:
-    """The wanted rows of a file in file order; a file that is streamed is read twice when only some are wanted.
+    """The wanted rows of a file in file order; the file is read twice when only some are wanted.
 
     Args:
         source: file and strategy. As in the host, N beyond the end of the file takes every row.
@@ -93,17 +93,14 @@ def sampled_rows(source: Source, *, seed: int = 0) -> Iterator[Any]:
     Raises:
         InputError: as :func:`read_rows`.
     """
-    rows = read_rows(source.path)
     match = _STRATEGY.fullmatch(source.strategy)
     if not match:
-        yield from rows
+        yield from read_rows(source.path)
         return
-    total = len(rows) if isinstance(rows, Sequence) else sum(1 for _ in rows)
+    total = sum(1 for _ in read_rows(source.path))
     kind, count, percent = match.group(1), int(match.group(2)), match.group(3)
     wanted = min(total, -(-count * total // 100) if percent else count)
-    if not isinstance(rows, Sequence):
-        rows = read_rows(source.path)
-    yield from _pick(rows, kind, wanted, total, random.Random(seed))
+    yield from _pick(read_rows(source.path), kind, wanted, total, random.Random(seed))
 
 
 def _pick(rows: Rows, kind: str, wanted: int, total: int, rng: random.Random) -> Iterator[Any]:
