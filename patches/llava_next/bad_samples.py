@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tam_plugin.errors import InputError, one_line
@@ -35,6 +36,7 @@ class BadSamples:
         self.total, self.max_share = total, max_share
         self.path = None if path is None else Path(path)
         self._seen: dict[int, dict[str, object]] = {}
+        self._damaged: set[int] = set()
 
     def start(self) -> None:
         """Forget what an earlier run left in the file; one process calls this before training."""
@@ -56,14 +58,33 @@ class BadSamples:
         if index not in self._seen:
             entry: dict[str, object] = {"index": index, "name": name, "reason": reason}
             self._seen[index] = entry
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry) + "\n")
+            self._append(entry)
             print(one_line(f"tam: sample {index} is left out: {name}: {reason}"), file=sys.stderr, flush=True)
         found = self.found()
         if too_many(len(found), self.total, self.max_share):
             raise TooManyBadSamplesError(self._message(found))
+
+    def damaged(self, index: int, name: str, frames: Sequence[int]) -> None:
+        """Note a video that is used although some of the frames wanted are damaged: it is listed, and not counted.
+
+        Args:
+            index: the sample's place in the set.
+            name: the video.
+            frames: the damaged frames, by their places in the video.
+        """
+        if index in self._damaged:
+            return
+        self._damaged.add(index)
+        self._append({"index": index, "name": name, "damaged_frames": list(frames)})
+        named = ", ".join(map(str, frames[:8])) + (", ..." if len(frames) > 8 else "")
+        message = f"tam: sample {index}: {name}: {len(frames)} of the frames wanted are damaged ({named}); it is used"
+        print(one_line(message), file=sys.stderr, flush=True)
+
+    def _append(self, entry: dict[str, object]) -> None:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
 
     def found(self) -> dict[int, dict[str, object]]:
         """Every bad sample that is known, by its index."""
@@ -74,7 +95,8 @@ class BadSamples:
                     entry = json.loads(line)
                 except ValueError:  # another process is in the middle of this line
                     continue
-                found.setdefault(entry["index"], entry)
+                if "reason" in entry:
+                    found.setdefault(entry["index"], entry)
         return found
 
     def _message(self, found: dict[int, dict[str, object]]) -> str:

@@ -150,6 +150,8 @@ class TamDataset(Dataset):
         self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
         video = sample_frames(path, budget, size=NATIVE_SIZE_LIMIT, image_fps=FRAME_FOLDER_FPS)
+        if video.damaged_frames:
+            self.bad_samples.damaged(index, path, video.damaged_frames)
         budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
         shown = {
             "id": index,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import re
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_the_limit_holds_for_all_processes_together(broken, tmp_path):
     assert set(dataset.bad_samples.found()) >= {1, 6}
     dataset.bad_samples.start()
     assert dataset.bad_samples.found() == {}
+
+
+def test_damaged_frames_are_listed_and_not_counted(broken, tmp_path, capsys):
+    from tam_plugin.patches.llava_next.training import tam_dataset
+    from tests.video.clips import make_clip
+    from tests.video.test_proved_frames import overwritten
+
+    clip = make_clip(tmp_path / "whole.mkv", 96, gop=12, options={"sc_threshold": "0"})
+    (broken / "damaged.mkv").write_bytes(overwritten(clip, 41))
+    host = host_dataset(broken, tam_model(), [sample("damaged.mkv", COUNT, id="damaged")], tam_max_bad_samples=0)
+    dataset = tam_dataset(host, tam_model(), output_dir=str(tmp_path / "out"))
+    assert [dataset[0]["id"], dataset[0]["id"]] == ["damaged"] * 2
+    entries = [json.loads(line) for line in dataset.bad_samples.path.read_text().splitlines()]
+    assert len(entries) == 1 and entries[0]["name"].endswith("damaged.mkv")
+    # the picture that was overwritten is shown as frame 44; the keyframes around it are 36 and 48
+    assert entries[0]["damaged_frames"] and set(entries[0]["damaged_frames"]) <= set(range(37, 48))
+    assert dataset.bad_samples.found() == {}
+    assert capsys.readouterr().err.count("damaged.mkv: ") == 1
 
 
 def test_a_text_too_long_for_one_frame_is_a_bad_sample(broken):
