@@ -87,6 +87,10 @@ def check_sizes(values: Mapping[str, Any], where: str) -> None:
             )
         if isinstance(value, (Mapping, list)) and len(value) > _LISTS:
             raise ConfigError(f"{where}: {name} holds {len(value):,} entries: expected at most {_LISTS:,}")
+        if name == "architectures" and value is not None and not _are_texts(value):
+            raise ConfigError(f"{where}: architectures = {str(value)[:80]!r}: expected a list of names")
+        if name == "model_type" and value is not None and not isinstance(value, str):
+            raise ConfigError(f"{where}: model_type = {str(value)[:80]!r}: expected a name")
         if name in SIZES:
             for item in value if isinstance(value, list) else [value]:
                 _check_size(item, name, where)
@@ -94,6 +98,10 @@ def check_sizes(values: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where}: {name} holds {len(value):,} labels: expected at most {MAX_LABELS}")
         elif isinstance(value, Mapping):
             check_sizes(value, f"{where}: {name}" if where.endswith("config.json") else f"{where}.{name}")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _check_size(value: Any, name: str, where: str) -> None:

@@ -18,6 +18,7 @@ from tam_plugin.headers import Shapes, read_header
 
 READ = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".safetensors", ".bin")
 """Endings of the files that libraries open in a model's folder."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
 SETTINGS = (
     "added_tokens.json",
     "config.json",
@@ -25,7 +26,7 @@ SETTINGS = (
     "preprocessor_config.json",
     "processor_config.json",
     "special_tokens_map.json",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "video_preprocessor_config.json",
     "vocab.json",
 )
@@ -63,7 +64,10 @@ def check_folder(folder: str | Path, *, adapters: bool = False) -> None:
         elif name == "tokenizer.json":
             check_tokenizer(file)
         elif name in SETTINGS:
-            read_any_json(file)
+            values = read_any_json(file)
+            longest = values.get("model_max_length") if name == TOKENIZER_CONFIG else None
+            if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float)):
+                raise ConfigError(f"{str(file)!r}: model_max_length = {str(longest)[:80]!r}: expected a number")
 
 
 def entries(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin import files
+from tam_plugin.bounds import check_sizes
 from tam_plugin.checkpoint.shards import Entry, Shard, open_shard
 from tam_plugin.errors import InputError
 from tam_plugin.model_folder import check_index, entries
@@ -84,6 +85,7 @@ def open_source(folder: str | Path) -> Source:
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{str(folder)!r} {problem}: expected a checkpoint folder with {CONFIG} and its weights")
     config = read_json(folder / CONFIG)
+    check_sizes(config, str(folder / CONFIG))
     shards: list[Shard] = []
     holder: dict[str, Shard] = {}
     for path, wanted in _weight_files(folder):

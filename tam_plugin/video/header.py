@@ -55,7 +55,10 @@ def read_header(path: str) -> Header:
             require_whole(path, container, stream)
             first, packets = _first_frame(container, stream)
         if first is None:
-            raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected a playable video")
+            expected = (
+                "an MP4 or a GIF, since libav decodes no animated WebP" if _is_webp(container) else "a playable video"
+            )
+            raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected {expected}")
         check_picture_size(path, first.width, first.height)
         return Header(
             path=path,
@@ -83,6 +86,10 @@ def _first_frame(container: Any, stream: Any) -> tuple[Any | None, list[tuple[in
         if frames:
             return frames[0], times
     return None, times
+
+
+def _is_webp(container: Any) -> bool:
+    return str(container.format.name).startswith("webp")
 
 
 def _rate(rate: Fraction | None) -> float | None:

@@ -81,18 +81,17 @@ def sample_frames(
     backend = check_backend(backend)
     threads = _threads(num_threads)
     name = checked_path(path)
-    if os.path.isdir(name):
-        from tam_plugin.video.images import sample_images
-
-        return sample_images(name, num_frames, size=size, num_threads=threads, image_fps=image_fps)
-
     wanted = _Wanted(num_frames, backend, snap_to_keyframes, size, threads, _share(max_damaged))
-    header = read_header(name)
     try:
+        if os.path.isdir(name):
+            from tam_plugin.video.images import sample_images
+
+            return sample_images(name, num_frames, size=size, num_threads=threads, image_fps=image_fps)
+        header = read_header(name)
         return _sample(header, header.index or scan_packets(name), wanted)
     except MemoryError as error:
         raise InputError(
-            f"video {one_line(name)}: {num_frames} frames of {header.size[0]}×{header.size[1]} do not fit in memory; "
+            f"video {one_line(name)}: {num_frames} of its frames do not fit in memory; "
             f"ask for fewer, or for a smaller size"
         ) from error
 
