@@ -8,7 +8,7 @@ from typing import Any
 
 from tam_plugin.errors import InputError
 from tam_plugin.files import read_json
-from tam_plugin.model_names import missing_folder
+from tam_plugin.hub import missing_folder
 
 SIGLIP_VISION = "siglip_vision_model"
 

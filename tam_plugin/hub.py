@@ -29,6 +29,20 @@ def is_hub_name(name: str) -> bool:
     return not name.endswith(_FILES)
 
 
+def missing_folder(name: str) -> str | None:
+    """What is wrong with a model's name that can only be a folder's and has none behind it; None for any other name.
+
+    A name like ``OWNER/MODEL`` may be a folder or the hub's, so nothing is said of it here.
+    """
+    if is_hub_name(name) or os.path.isdir(name):
+        return None
+    if os.path.exists(name):
+        return f"{name!r} is a file: expected a model checkpoint directory"
+    if name.startswith("~") and os.path.isdir(whole := os.path.expanduser(name)):
+        return f"there is no folder {name!r}: the shell did not expand the ~; write {whole!r}"
+    return f"there is no folder {name!r} on this machine: expected a model checkpoint directory or a hub name"
+
+
 def model_folder(
     name_or_path: str | os.PathLike[str],
     files: Sequence[str] = TEXT_FILES,

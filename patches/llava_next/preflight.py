@@ -8,8 +8,8 @@ from typing import Any
 from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.hub import missing_folder
 from tam_plugin.model_folder import check_folder, weight_shapes
-from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.checkpoint_checks import check_experts
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER, check_files, tam_config_from_args
 from tam_plugin.patches.llava_next.host_settings import check_host_settings, check_pinpoints

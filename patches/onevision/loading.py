@@ -12,8 +12,8 @@ from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError, InputError, TamError
 from tam_plugin.files import read_json
+from tam_plugin.hub import missing_folder
 from tam_plugin.model_folder import check_folder
-from tam_plugin.model_names import missing_folder
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 from tam_plugin.patches.onevision.generation import followed
 from tam_plugin.patches.onevision.inputs import encode_words

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from tam_plugin.errors import InputError
+from tam_plugin.hub import is_hub_name
 from tam_plugin.inductor import storage
 from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier, padded_length
 from tam_plugin.inductor.labels import map_labels, read_extensions
 from tam_plugin.inductor.parallel import Workers
 from tam_plugin.inductor.text import PreparedQuery, QueryTruncatedWarning, build_input, prepare_query
-from tam_plugin.model_names import is_path
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension
 
 DEFAULT_FOLDER = Path(__file__).with_name("default")
@@ -78,7 +78,7 @@ class Inductor:
             if storage.read_config(folder).get("format") == storage.FORMAT:
                 return cls(_compact(folder, name))
             return cls(HuggingFaceClassifier(str(folder), local=True))
-        if folder.exists() or is_path(name):
+        if folder.exists() or not is_hub_name(name):
             raise InputError(f"no Inductor at {name!r}: expected a folder with config.json and safetensors weights")
         return cls(HuggingFaceClassifier(name, local=False))
 

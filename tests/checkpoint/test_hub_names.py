@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -27,9 +28,10 @@ def into_cache(home: Path, name: str, folder: Path) -> Path:
     for made in (repository / "refs", repository / "blobs", snapshot):
         made.mkdir(parents=True)
     (repository / "refs" / "main").write_text(COMMIT)
-    for number, file in enumerate(sorted(folder.iterdir())):
-        file.rename(repository / "blobs" / str(number))
-        (snapshot / file.name).symlink_to(Path("..", "..", "blobs", str(number)))
+    for file in sorted(folder.iterdir()):
+        blob = hashlib.sha256(file.name.encode()).hexdigest()
+        file.rename(repository / "blobs" / blob)
+        (snapshot / file.name).symlink_to(Path("..", "..", "blobs", blob))
     return snapshot
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tam_plugin.model_names import is_path, missing_folder
+from tam_plugin.hub import is_hub_name, missing_folder
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from tam_plugin.model_names import is_path, missing_folder
     ],
 )
 def test_what_can_only_be_a_folder(name: str, expected: bool) -> None:
-    assert is_path(name) is expected
+    assert is_hub_name(name) is not expected
     assert (missing_folder(name) is not None) is expected
 
 
