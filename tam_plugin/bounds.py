@@ -107,7 +107,7 @@ def _are_texts(value: Any) -> bool:
 def _check_size(value: Any, name: str, where: str) -> None:
     low, high = SIZES[name]
     if value is not None and not is_whole(value, low, high):
-        raise ConfigError(f"{where}: {name} = {str(value)[:60]}: expected a whole number from {low} to {high:,}")
+        raise ConfigError(f"{where}: {name} = {repr(value)[:60]}: expected a whole number from {low} to {high:,}")
 
 
 def is_whole(value: Any, low: int, high: int) -> bool:

@@ -48,7 +48,7 @@ class PacketDamage:
         if frame.is_corrupt:
             place = self._index.place_of(frame.pts)
             self._hurt.append(self._start if place is None else place)
-        elif frame.pts == self._index.pts[self._start] and not frame.key_frame and _kind(frame) in ("P", "B"):
+        elif frame.pts == self._index.pts[self._start] and not frame.key_frame and frame_kind(frame) in ("P", "B"):
             self._hurt.append(self._start)  # a keyframe that is none any more: what it refers to was not decoded
 
     def around(self, pts: int, *, missing: bool) -> tuple[int, int] | None:
@@ -114,10 +114,10 @@ _MOST_HELD = 16
 
 
 def _is_b(frame: Any) -> bool:
-    return _kind(frame) == "B"
+    return frame_kind(frame) == "B"
 
 
-def _kind(frame: Any) -> str:
+def frame_kind(frame: Any) -> str:
     """libav's letter for the kind of picture: I, P, B, ...; ``"NONE"`` where the decoder does not tell."""
     kind = frame.pict_type
     name = getattr(kind, "name", None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tam_plugin.video.index import PacketIndex
 from tam_plugin.video.integrity import header_entries
-from tam_plugin.video.packets import PacketTable, index_of, leading_packets, reorders
+from tam_plugin.video.packets import PacketTable, doubtful_start, index_of, reorders
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, i
         reorders=reorders(stream),
         restarts=False,
     )
-    index = None if len(leading_packets(table)) else index_of(table)
+    index = None if doubtful_start(table) else index_of(table)
     return index if isinstance(index, PacketIndex) else None
 
 

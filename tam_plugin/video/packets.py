@@ -13,6 +13,7 @@ import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
+from tam_plugin.video.damage import frame_kind
 from tam_plugin.video.index import LONGEST_STILL_S, NO_TIME, FrameIndex, PacketIndex, plausible_s
 
 if TYPE_CHECKING:
@@ -83,41 +84,51 @@ def scan_packets(path: str) -> FrameIndex:
         )
     if not pts:
         raise InputError(f"video {one_line(path)}: its video stream holds no frame; expected at least one")
-    leading = leading_packets(table)
-    return index_of(replace(table, hidden=table.hidden | _lost(path, table, leading)) if len(leading) else table)
+    return index_of(_with_true_start(path, table) if doubtful_start(table) else table)
 
 
-def leading_packets(table: PacketTable) -> NDArray[np.int64]:
-    """The packets whose frames are shown before the first keyframe although they are decoded after it.
+def doubtful_start(table: PacketTable) -> bool:
+    """Whether only decoding tells which frame is the first.
 
-    Where a stream was cut into, what they are predicted from may be gone, and players then do not show them.
+    It does where packets come before the first one marked as a keyframe, and where frames are shown before the first
+    keyframe although they are decoded after it: a stream that was cut into may hold nothing that they are predicted
+    from, and players then do not show them.
     """
     keys = np.flatnonzero(table.is_key)
-    if not len(keys) or table.pts[keys[0]] == NO_TIME:
-        return keys[:0]
-    end = keys[1] if len(keys) > 1 else len(table.pts)
-    group = np.arange(keys[0], end)
-    return group[(table.pts[group] < table.pts[keys[0]]) & (table.pts[group] != NO_TIME) & ~table.hidden[group]]
+    return bool(len(keys)) and bool((~table.hidden[: keys[0]]).any() or len(_leading(table, int(keys[0]))))
 
 
-def _lost(path: str, table: PacketTable, leading: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """bool ``[P]``: which ``leading`` packets' frames do not come out of a decoder that starts at the keyframe."""
+def _leading(table: PacketTable, key: int) -> NDArray[np.int64]:
+    """The packets that are decoded after the keyframe ``key`` and shown before it."""
+    later = np.flatnonzero(table.is_key[key + 1 :])
+    group = np.arange(key, key + 1 + later[0] if len(later) else len(table.pts))
+    timed = (table.pts[group] != NO_TIME) & ~table.hidden[group]
+    return group[(table.pts[group] < table.pts[key]) & timed]
+
+
+def _with_true_start(path: str, table: PacketTable) -> PacketTable:
+    """The table with the keyframe that decoding really starts at, and without leading frames that do not come out."""
     import av
 
-    lost = np.zeros(len(table.pts), np.bool_)
-    lost[leading] = True
-    places = {int(table.pts[place]): int(place) for place in leading}
-    first, last = int(np.flatnonzero(table.is_key)[0]), int(leading[-1]) + _DEEPEST_REORDERING
+    marked = int(np.flatnonzero(table.is_key)[0])
+    last = max([marked, *_leading(table, marked).tolist()]) + _DEEPEST_REORDERING
+    places = {int(pts): place for place, pts in enumerate(table.pts[: last + 1].tolist()) if pts != NO_TIME}
+    came_out: dict[int, bool] = {}
     with open_video(path) as (container, stream), libav_errors(path, "cannot be decoded"):
-        for packet in chain(islice(packets_of(container, stream), first, last + 1), [None]):
+        for packet in chain(islice(packets_of(container, stream), last + 1), [None]):
             try:
                 frames = stream.codec_context.decode(packet)
             except av.error.FFmpegError:
                 continue
             for frame in frames:
                 if frame.pts in places and not frame.is_corrupt:
-                    lost[places[frame.pts]] = False
-    return lost
+                    came_out[places[frame.pts]] = frame.key_frame or frame_kind(frame) == "I"
+    first = min((place for place, is_intra in came_out.items() if is_intra and place < marked), default=marked)
+    is_key, hidden = table.is_key.copy(), table.hidden.copy()
+    is_key[first] = True
+    leading = _leading(replace(table, is_key=is_key), first)
+    hidden[leading[~np.isin(leading, list(came_out))]] = True
+    return replace(table, is_key=is_key, hidden=hidden)
 
 
 def _told_end_s(container: Any, stream: Any, first_pts: int) -> float:

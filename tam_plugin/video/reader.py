@@ -28,6 +28,7 @@ class ReadRequest:
     Attributes:
         path: the file.
         stream: the number of its video stream.
+        codec: libav's name of the codec.
         index: its frame index.
         orientation: the turn that makes its pictures upright.
         indices: int64 ``[T]``, frames wanted, in the order of presentation, strictly increasing.
@@ -39,6 +40,7 @@ class ReadRequest:
 
     path: str
     stream: int
+    codec: str
     index: FrameIndex
     orientation: Orientation
     indices: NDArray[np.int64]

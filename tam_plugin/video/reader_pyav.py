@@ -32,6 +32,10 @@ _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs whose unreferenced pictures are marked so that no other picture can need them. HEVC's marks hold within one
 temporal sub-layer only, so nothing is skipped there."""
 
+_CONCEALING_CODECS = frozenset({"ffv1"})
+"""Codecs that put the picture decoded before in place of a broken part, and say nothing of it: decoding starts one
+group earlier, so that it is the picture that players see there."""
+
 _SEEK_EARLIER_S = (0.5, 2.0, 8.0, 32.0)
 """How much earlier to seek, in turn, where a container's seek lands behind the keyframe asked for."""
 
@@ -110,7 +114,7 @@ def _read_groups(request: ReadRequest, index: PacketIndex, places: dict[int, int
     Raises:
         IndexBrokenError: what was decoded does not fit the index.
     """
-    groups = _groups(index, places)
+    groups = _groups(index, places, start_earlier=request.codec in _CONCEALING_CODECS)
     workers = max(1, min(request.num_threads, len(groups)))
     queue = _Queue(iter(groups))
     # with fewer groups than threads, the decoder's own threads take the rest
@@ -126,12 +130,14 @@ def _read_groups(request: ReadRequest, index: PacketIndex, places: dict[int, int
         return [one for part in parts for one in part]
 
 
-def _groups(index: PacketIndex, places: dict[int, int]) -> list[_Group]:
+def _groups(index: PacketIndex, places: dict[int, int], *, start_earlier: bool) -> list[_Group]:
     rows: dict[int, dict[int, int]] = {}
     last: dict[int, int] = {}
     for row, place in places.items():
         packet = int(index.shown[place])
         start = index.start_packet(packet)
+        before = index.earlier_start(start) if start_earlier else None
+        start = start if before is None else before
         rows.setdefault(start, {})[int(index.pts[packet])] = row
         last[start] = max(last.get(start, packet), packet)
     first = int(index.keys[0])

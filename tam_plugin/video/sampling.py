@@ -139,6 +139,7 @@ def _request(header: Header, index: FrameIndex, indices: NDArray[np.int64], want
     return ReadRequest(
         path=header.path,
         stream=header.stream,
+        codec=header.codec,
         index=index,
         orientation=header.orientation,
         indices=indices,
