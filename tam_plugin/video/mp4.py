@@ -34,11 +34,12 @@ def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, i
     entries = header_entries(stream)
     if entries is None or "mp4" not in stream.container.format.name:
         return None
-    dts, is_key = array("q"), bytearray()
+    dts, byte, is_key = array("q"), array("q"), bytearray()
     for entry in entries:
         if entry.is_discard:  # an edit list is at work
             return None
         dts.append(entry.timestamp)
+        byte.append(entry.pos)
         is_key.append(entry.is_keyframe)
     offsets = composition_offsets(path, stream.id, len(dts))
     if offsets is None or not first_packets or None in first_packets[0]:
@@ -54,6 +55,7 @@ def header_index(path: str, stream: Any, first_packets: list[tuple[int | None, i
         is_key=np.frombuffer(is_key, np.bool_),
         hidden=np.zeros(len(pts), np.bool_),
         duration=_durations(decoding, stream.duration),
+        byte=np.frombuffer(byte, np.int64),
         seconds_per_tick=float(stream.time_base),
         reorders=reorders(stream),
         restarts=False,

@@ -38,6 +38,7 @@ class PacketTable:
         is_key: bool ``[P]``.
         hidden: bool ``[P]``, decoded but not shown (an edit list is at work).
         duration: int64 ``[P]``, ticks that each frame stands; 0 where nothing tells.
+        byte: int64 ``[P]``, where each packet lies in the file; below 0 where nothing tells.
         seconds_per_tick: the stream's time base.
         reorders: whether the codec says that it shows pictures in another order than it decodes them.
         restarts: whether the format's times may jump ahead where recordings were joined.
@@ -50,6 +51,7 @@ class PacketTable:
     is_key: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
     duration: NDArray[np.int64]
+    byte: NDArray[np.int64]
     seconds_per_tick: float
     reorders: bool
     restarts: bool
@@ -62,13 +64,14 @@ def scan_packets(path: str) -> FrameIndex:
     Raises:
         InputError: the file cannot be opened, has no video, or holds no frame.
     """
-    pts, dts, duration = array("q"), array("q"), array("q")
+    pts, dts, duration, byte = array("q"), array("q"), array("q"), array("q")
     key, hidden = bytearray(), bytearray()
     with open_video(path) as (container, stream), libav_errors(path, "cannot be read to its end"):
         for packet in packets_of(container, stream):
             pts.append(NO_TIME if packet.pts is None else packet.pts)
             dts.append(NO_TIME if packet.dts is None else packet.dts)
             duration.append(packet.duration or 0)
+            byte.append(-1 if packet.pos is None else packet.pos)
             key.append(packet.is_keyframe)
             hidden.append(packet.is_discard)
         table = PacketTable(
@@ -77,6 +80,7 @@ def scan_packets(path: str) -> FrameIndex:
             is_key=np.frombuffer(key, np.bool_),
             hidden=np.frombuffer(hidden, np.bool_),
             duration=np.frombuffer(duration, np.int64),
+            byte=np.frombuffer(byte, np.int64),
             seconds_per_tick=float(stream.time_base),
             reorders=reorders(stream),
             restarts=stream.container.format.name in _RESTARTING_FORMATS,
@@ -190,6 +194,7 @@ def index_of(table: PacketTable) -> FrameIndex:
         pts=table.pts,
         dts=table.dts,
         is_key=table.is_key,
+        byte=table.byte,
         shown=shown,
         seconds_per_tick=table.seconds_per_tick,
         suspicious=table.reorders and bool((order == np.arange(len(order))).all()),
