@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tam_plugin.video.reader import IndexBrokenError
+
 if TYPE_CHECKING:
     from tam_plugin.video.index import PacketIndex
 
@@ -42,14 +44,17 @@ class PacketDamage:
         """Look at a frame that came out of the decoder.
 
         Pictures before the keyframe, whose references were not decoded, are nobody's wish.
+
+        Raises:
+            IndexBrokenError: the keyframe that decoding started from is none: what it refers to was not decoded.
         """
         if frame.pts is None or frame.pts < self._index.pts[self._start]:
             return
+        if frame.pts == self._index.pts[self._start] and not frame.key_frame and frame_kind(frame) in ("P", "B"):
+            raise IndexBrokenError("what is marked as a keyframe is none")
         if frame.is_corrupt:
             place = self._index.place_of(frame.pts)
             self._hurt.append(self._start if place is None else place)
-        elif frame.pts == self._index.pts[self._start] and not frame.key_frame and frame_kind(frame) in ("P", "B"):
-            self._hurt.append(self._start)  # a keyframe that is none any more: what it refers to was not decoded
 
     def around(self, pts: int, *, missing: bool) -> tuple[int, int] | None:
         """The frames [since, until) that are damaged together with the one shown at ``pts``; None where it is whole.
