@@ -94,8 +94,8 @@ EDITS = [
     ("model.safetensors.index.json:weight_map", {"x": "../../etc/passwd"}, "expected a weight_map"),
     ("tokenizer.json:normalizer", {"type": "Replace", "pattern": {"String": "a"}, "content": "x" * 10**6}, "longer"),
     ("tokenizer_config.json:model_max_length", float("inf"), "finite numbers"),
-    ("tokenizer_config.json:model_max_length", [1], "no tokenizer can be read"),
-    ("vision_feature_layer", 500, "vision_feature_layer = 500: expected layers within"),
+    ("tokenizer_config.json:model_max_length", [1], "expected a number"),
+    ("vision_feature_layer", 500, "vision_feature_layer = 500: expected layers"),
     ("video_token_index", 10**6, ""),
 ]
 FILES = {
