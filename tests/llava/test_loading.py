@@ -200,7 +200,7 @@ def test_what_a_checkpoint_names_elsewhere_is_not_read(whole: Path, tmp_path: Pa
         ({"num_hidden_layers": 500}, r"names num_hidden_layers = 500, the weights hold 2"),
         ({"vocab_size": 8_000_000}, r"names vocab_size = 8000000, the weights hold"),
         ({"intermediate_size": 10**6}, r"names intermediate_size = 1000000, the weights hold"),
-        ({"hidden_size": "wide"}, r"hidden_size = wide"),
+        ({"hidden_size": "wide"}, r"hidden_size = 'wide'"),
     ],
 )
 def test_a_language_model_larger_than_its_weights(whole: Path, tmp_path: Path, monkeypatch, change: dict, message: str):

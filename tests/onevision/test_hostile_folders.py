@@ -64,7 +64,7 @@ EDITS = [
     ("text_config.hidden_size", 65_536, ""),
     ("vision_config.image_size", 16_384, "parameters, the weights hold"),
     ("vision_config.hidden_size", 10**12, "hidden_size = 1000000000000"),
-    ("vision_config.hidden_size", "wide", "hidden_size = wide"),
+    ("vision_config.hidden_size", "wide", "hidden_size = 'wide'"),
     ("vision_config", 7, ""),
     ("text_config", [], ""),
     ("vision_config.hidden_act", "__import__", ""),
