@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tam_plugin import errors
 from tam_plugin.errors import TamError
 
 DEBUG = "TAM_DEBUG"
@@ -53,6 +54,6 @@ def report(error: TamError) -> None:
 
 def one_line(error: BaseException) -> str:
     """The message on one line; of an error of a data loader's worker, the message that it had there."""
-    text = str(error)
+    text = str(error.args[0]) if error.args else str(error)  # as it is: the text of ours is one line already
     last = _OF_A_WORKER.search(text)
-    return " ".join((text[last.end() :] if last else text).split())
+    return errors.one_line(text[last.end() :] if last else error)
