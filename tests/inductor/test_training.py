@@ -136,7 +136,7 @@ def test_the_written_corpus_is_large_varied_and_balanced() -> None:
 
 
 def test_held_out_and_left_out_rows_are_not_trained_on() -> None:
-    options = TrainingOptions(grammar_per_label=5, leave_out=("home",), held_out=0.2)
+    options = TrainingOptions(grammar_per_label=5, leave_out=("home",), held_out=0.2, no_question=10)
     split = split_rows(options, random.Random(4))
     again = split_rows(options, random.Random(4))
     trained, held = ({(r.question, r.options) for r in rows} for rows in (split.train, split.held_written))
@@ -146,7 +146,7 @@ def test_held_out_and_left_out_rows_are_not_trained_on() -> None:
     }
     written = [row for row in written_queries() if row.dataset != "home"]
     assert len(split.held_written) == int(0.2 * len(written))
-    assert len(split.train) == len(written) - len(split.held_written) + 40
+    assert len(split.train) == len(written) - len(split.held_written) + 40 + 10
 
 
 def test_noise_keeps_labels_and_is_capped_by_source() -> None:
@@ -229,20 +229,21 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
     transformers.BertModel(config).save_pretrained(base)
     tokenizer.save(str(base / "tokenizer.json"))
     queries.write_text("\n".join(json.dumps({"question": f"why {i}", "label": 7, "dataset": "t"}) for i in range(40)))
-    sources = sorted({row.dataset for row in written_queries()})
+    kept, *others = sorted({row.dataset for row in written_queries()}, key=lambda name: name != "cameras")
     (out / "runs").mkdir(parents=True)
     (out / "runs" / "settings.txt").write_text("another run")
     command = ["inductor", "train", "--embedded", "--base", base, "--out", out, "--data", queries]
     refused = subprocess.run([*TAM, *map(str, command)], capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "left of a run with other settings: another run" in refused.stderr
     (out / "runs" / "settings.txt").unlink()
-    command += ["--leave-out", *sources[1:], "--grammar-per-label", 24]
+    command += ["--leave-out", *others, "--grammar-per-label", 24]
     numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3"]
     done = subprocess.run([*TAM, *map(str, command), *numbers], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    written = sum(row.dataset == sources[0] for row in written_queries())
-    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 and 0.25 <= figures["temperature"] <= 8
+    written = sum(row.dataset == kept for row in written_queries())
+    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 + TrainingOptions().no_question
+    assert 0.25 <= figures["temperature"] <= 8
     assert len(read_queries(out / "held_out.jsonl")) == written // 10
     inductor = Inductor.from_pretrained(out)
     assert inductor.temperature == pytest.approx(figures["temperature"], abs=1e-3)
@@ -255,3 +256,55 @@ def test_a_missing_base_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "nowhere" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_word_vectors_in_four_bits_come_back_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tam_plugin.inductor import storage
+
+    monkeypatch.setattr(storage, "_BLOCKS_FROM", 5)
+    torch.manual_seed(0)
+    weight = torch.randn(6, 64)
+    weight[2] = 0
+    save_weights(tmp_path / "a.safetensors", {"word_embeddings.weight": weight})
+    once = load_weights(tmp_path / "a.safetensors")["word_embeddings.weight"]
+    peak = weight.reshape(6, 2, 32).abs().amax(2, keepdim=True)
+    assert ((once - weight).reshape(6, 2, 32).abs() <= peak / 8 * 1.01).all()
+    assert ((once - weight).abs().mean(), 0) < (0.1, 1) and not once[2].any()
+    save_weights(tmp_path / "b.safetensors", {"word_embeddings.weight": once})
+    assert torch.equal(load_weights(tmp_path / "b.safetensors")["word_embeddings.weight"], once)
+    assert (tmp_path / "a.safetensors").stat().st_size < 600
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tam_plugin.inductor import fitting
+    from tam_plugin.inductor.encoder import EncoderConfig, SentenceClassifier
+
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    options = FitOptions(epochs=3, batch_size=4)
+    monkeypatch.setattr(fitting, "KEEP_STEPS", 2)
+
+    def run(folder: Path | None, steps: int | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        rng = random.Random(0)
+        model = SentenceClassifier(EncoderConfig(intermediate_size=32, **sizes))
+        told = []
+
+        def draw() -> tuple[list[list[int]], torch.Tensor]:
+            ids = [[rng.randrange(20) for _ in range(rng.randrange(2, 9))] for _ in range(18)]
+            return ids, torch.eye(8)[[i[0] % 8 for i in ids]]
+
+        def stop(step: int, *_: object) -> None:
+            told.append(step)
+            if step == steps:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(fitting, "_report", stop)
+        fitting.fit(model, draw, options, rng, folder)
+        assert told[0] == (1 if folder is None else 9)  # killed at step 9, kept at step 8
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    whole = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", 9)
+    resumed = run(tmp_path / "run")
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
