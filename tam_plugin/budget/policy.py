@@ -25,7 +25,7 @@ from tam_plugin.budget.rules import (
     read_group,
     read_tasks,
 )
-from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
+from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames, newline_tokens
 from tam_plugin.config import POOL_MODES, load_yaml, short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check_duration_s
@@ -210,15 +210,7 @@ class BudgetPolicy:
         if extension is not None:
             choice = self._by_rule(self.extension_rule(extension), planned_s, most)
         else:
-            soft = self.mode == "soft"
-            if distribution.confidence < self.fallback.min_confidence:
-                reasons.append(
-                    f"confidence {distribution.confidence:.3f} is under {self.fallback.min_confidence:g}: "
-                    "expectation over all task types taken"
-                )
-                soft = True
-            decide = self._expected if soft else self._of_likeliest
-            choice = decide(distribution, planned_s, most)
+            choice = self._by_distribution(distribution, planned_s, most, reasons)
         if choice.cut:
             reasons.append(choice.cut)
         return VisualBudget.of(
@@ -256,6 +248,44 @@ class BudgetPolicy:
         if duration_s is None:
             return self.max_frames
         return max(1, math.floor(duration_s * self.fallback.assumed_fps))
+
+    def _by_distribution(
+        self, distribution: TaskDistribution, planned_s: float, most: int, reasons: list[str]
+    ) -> _Choice:
+        """The choice for one of the eight task types; what the Inductor doubts is added to ``reasons``.
+
+        Doubt never buys more tokens than the baseline has.
+        """
+        floor = self.fallback
+        if distribution.confidence < floor.baseline_confidence:
+            why = (
+                distribution.doubt or f"confidence {distribution.confidence:.3f} is under {floor.baseline_confidence:g}"
+            )
+            reasons.append(f"{why}: the baseline's budget taken")
+            return self._baseline(most)
+        if distribution.confidence >= floor.min_confidence:
+            decide = self._expected if self.mode == "soft" else self._of_likeliest
+            return decide(distribution, planned_s, most)
+        reasons.append(
+            f"confidence {distribution.confidence:.3f} is under {floor.min_confidence:g}: "
+            "expectation over all task types taken"
+        )
+        choice, baseline = self._expected(distribution, planned_s, most), self._baseline(most)
+        tokens, limit = self._tokens(choice), self._tokens(baseline)
+        if tokens > limit:
+            frames = choice.num_frames * limit // tokens
+            choice = dataclasses.replace(choice, num_frames=frames) if frames else baseline
+        return choice
+
+    def _baseline(self, most: int) -> _Choice:
+        """The baseline's frames at the finest stride that is not finer than its own, and fits."""
+        strides = sorted({s for group in self.tasks.values() for s in self.groups[group].strides})
+        coarse = tuple(s for s in strides if s >= self.fallback.baseline_stride) or (strides[-1],)
+        return self._fit(min(self.fallback.baseline_frames, most), coarse)
+
+    def _tokens(self, choice: _Choice) -> int:
+        side = self.context.side(choice.stride)
+        return choice.num_frames * side**2 + newline_tokens(choice.num_frames, side, self.context.newline_position)
 
     def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> _Choice:
         return self._fit(min(rule.frames(duration_s), most), rule.strides)

@@ -126,6 +126,7 @@ def _add_eval(actions) -> None:
     parser.add_argument(
         "--paraphrases", nargs="+", default=[], metavar="FILE", help="the same questions in other words, JSON lines"
     )
+    parser.add_argument("--policy", metavar="FILE", help="policy for what is bought (default: the one that ships)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_eval)
 
@@ -205,9 +206,14 @@ def _train_embedded(args: argparse.Namespace) -> int:
 
 def run_eval(args: argparse.Namespace) -> int:
     """Judge an Inductor."""
+    from functools import partial
+
+    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget.cost import bought
     from tam_plugin.inductor import report
 
-    return report.run(args.inductor, args.files, args.out, args.compare, args.paraphrases, args.json)
+    cost = partial(bought, policy=BudgetPolicy.from_yaml(args.policy))
+    return report.run(args.inductor, args.files, args.out, args.compare, args.paraphrases, args.json, cost)
 
 
 def run_extend(args: argparse.Namespace) -> int:

@@ -157,7 +157,7 @@ def add_noise(row: LabelledQuery, rng: random.Random) -> LabelledQuery:
     if rng.random() < 0.6:
         question = question[:1].upper() + question[1:]
     if rng.random() < 0.06:
-        question = _slip(question, rng)
+        question = slip(question, rng)
     options = row.options
     if options:
         options = None if not row.needs_options and rng.random() < 0.45 else tuple(rng.sample(options, len(options)))
@@ -166,7 +166,7 @@ def add_noise(row: LabelledQuery, rng: random.Random) -> LabelledQuery:
     return replace(row, question=question, options=options)
 
 
-def _slip(text: str, rng: random.Random) -> str:
+def slip(text: str, rng: random.Random) -> str:
     """One slip of typing: two letters swapped, one doubled, or one lost."""
     if len(text) < 8:
         return text

@@ -145,7 +145,7 @@ def _one_line(text: str) -> str:
 
 
 def _split_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """Take lines lettered A, B, C ... (or so in another alphabet) out of the text when there are at least two in order."""
+    """Take lines lettered A, B, C ... or in another alphabet out of the text, when two or more are in order."""
     lines = text.splitlines()
     found: list[tuple[int, str]] = []
     alphabet = None
