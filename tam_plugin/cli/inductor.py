@@ -83,6 +83,20 @@ def _add_train(actions) -> None:
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="with --embedded: runs to average (0 1)"
     )
+    parser.add_argument(
+        "--no-question", type=int, default=600, metavar="N", help="with --embedded: texts that ask nothing (600)"
+    )
+    parser.add_argument("--layers", type=int, metavar="N", help="with --embedded: layers of the base that are kept")
+    parser.add_argument(
+        "--teacher", metavar="DIR", help="with --embedded: a compact Inductor whose opinion is half of every target"
+    )
+    parser.add_argument(
+        "--pilot",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help="with --embedded: fit the temperature on these sources, by a first run of one epoch without them",
+    )
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="with --embedded: not trained on")
     parser.add_argument(
         "--valid", nargs="+", default=[], metavar="FILE", help="held-out rows (default: part of --data)"
@@ -193,6 +207,10 @@ def _train_embedded(args: argparse.Namespace) -> int:
     read = ("epochs", "batch_size", "learning_rate", "label_smoothing", "label2_weight", "weight_decay")
     options = TrainingOptions(
         base=None if args.base is None else Path(args.base),
+        layers=args.layers,
+        teacher=None if args.teacher is None else Path(args.teacher),
+        pilot=tuple(args.pilot),
+        no_question=args.no_question,
         queries=tuple(Path(path) for path in args.data),
         grammar_per_label=args.grammar_per_label,
         leave_out=tuple(args.leave_out),

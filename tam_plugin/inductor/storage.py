@@ -86,6 +86,19 @@ def restore_blocks(packed: Tensor, scale: Tensor) -> Tensor:
     return values.mul_(scale.float()[..., None]).reshape(len(packed), -1)
 
 
+def in_blocks(value: Tensor) -> bool:
+    """Whether a matrix is a table of word vectors so large that it is stored in 4 bits."""
+    return len(value) >= _BLOCKS_FROM and value.shape[1] % _BLOCK == 0
+
+
+def as_stored(value: Tensor) -> Tensor:
+    """A matrix as it comes back after saving and loading."""
+    if in_blocks(value):
+        return restore_blocks(*quantize_blocks(value))
+    rows, scale = quantize_rows(value)
+    return rows.float() * scale[:, None]
+
+
 def save_weights(path: Path, state: dict[str, Tensor]) -> None:
     """Write a state dict: matrices as int8 rows, large tables of word vectors in 4 bits, the rest as float32."""
     from safetensors.torch import save_file
@@ -93,7 +106,7 @@ def save_weights(path: Path, state: dict[str, Tensor]) -> None:
     stored = {}
     for name, tensor in state.items():
         value = tensor.detach().float().cpu()
-        if value.ndim == 2 and len(value) >= _BLOCKS_FROM and value.shape[1] % _BLOCK == 0:
+        if value.ndim == 2 and in_blocks(value):
             stored[name], stored[name + _SCALE] = quantize_blocks(value)
         elif value.ndim == 2:
             stored[name], stored[name + _SCALE] = quantize_rows(value)

@@ -237,18 +237,29 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
     assert refused.returncode == 2 and "left of a run with other settings: another run" in refused.stderr
     (out / "runs" / "settings.txt").unlink()
     command += ["--leave-out", *others, "--grammar-per-label", 24]
-    numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3"]
+    numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3", "--no-question", "20"]
     done = subprocess.run([*TAM, *map(str, command), *numbers], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     written = sum(row.dataset == kept for row in written_queries())
-    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 + TrainingOptions().no_question
+    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 + 20
     assert 0.25 <= figures["temperature"] <= 8
     assert len(read_queries(out / "held_out.jsonl")) == written // 10
     inductor = Inductor.from_pretrained(out)
     assert inductor.temperature == pytest.approx(figures["temperature"], abs=1e-3)
     why, where = (inductor.classify(word).probabilities for word in ("why", "where"))
     assert why.index(max(why)) == 6 and where[6] < why[6] and math.isclose(sum(why), 1, abs_tol=1e-6)
+    assert inductor.doubt is not None and 0.16 <= inductor.doubt.min_confidence <= 0.35
+
+    # The result teaches a copy of itself; a first run without one of the sources raises the temperature.
+    taught = tmp_path / "taught"
+    again = [*command[:3], "--base", out, "--teacher", out, "--layers", 1, "--pilot", "t", "--data", queries]
+    again += ["--out", taught, "--leave-out", *others, "--grammar-per-label", 24, "--seeds", 0]
+    done = subprocess.run([*TAM, *map(str, again), *numbers], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["new_sources"] >= 1 and "tam inductor train: pilot, left-out sources" in done.stderr
+    assert Inductor.from_pretrained(taught).temperature == pytest.approx(figures["temperature"], abs=1e-3)
 
 
 def test_a_missing_base_is_one_line(tmp_path: Path) -> None:

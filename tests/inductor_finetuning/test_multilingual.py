@@ -14,6 +14,7 @@ import transformers
 from tam_plugin.errors import InputError, MissingDependencyError
 from tam_plugin.inductor import storage
 from tam_plugin.inductor.finetuning import multilingual
+from tam_plugin.inductor.layers import keep_layers
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁what", "a", "b", "▁视", "频", "ย", "▁happens", "<mask>"]
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 32, 64, 3, 2, 16
@@ -115,11 +116,11 @@ def test_what_is_written_is_a_bert_with_the_kept_pieces_and_layers(
 
 
 def test_layers_are_spread_evenly_and_counted() -> None:
-    assert multilingual.keep_layers(12, 12) == list(range(12))
-    assert multilingual.keep_layers(6, 12) == [0, 2, 4, 7, 9, 11] and multilingual.keep_layers(1, 12) == [0]
+    assert keep_layers(12, 12) == list(range(12))
+    assert keep_layers(6, 12) == [0, 2, 4, 7, 9, 11] and keep_layers(1, 12) == [0]
     for count in (0, 13):
         with pytest.raises(InputError, match=f"--layers {count}: expected 1 to 12"):
-            multilingual.keep_layers(count, 12)
+            keep_layers(count, 12)
 
 
 def test_damaged_files_are_refused_in_one_line(tiny: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:

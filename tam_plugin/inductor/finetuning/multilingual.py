@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import ConfigError, InputError, MissingDependencyError, require
 from tam_plugin.inductor import storage
+from tam_plugin.inductor.layers import keep_layers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -274,17 +275,6 @@ def bert_state(model: E5Model, kept: Sequence[int], layers: Sequence[int]) -> di
             state[f"encoder.layer.{number}.{name}.weight"] = model.tensor(f"l{layer}.{short}.w", width)
             state[f"encoder.layer.{number}.{name}.bias"] = model.tensor(f"l{layer}.{short}.b")
     return state
-
-
-def keep_layers(count: int, of: int) -> list[int]:
-    """``count`` of ``of`` layers, evenly spread, the first and the last among them.
-
-    Raises:
-        InputError: none, or more than there are.
-    """
-    if not 1 <= count <= of:
-        raise InputError(f"--layers {count}: expected 1 to {of}")
-    return [0] if count == 1 else [round(i * (of - 1) / (count - 1)) for i in range(count)]
 
 
 def write_base(out: Path, *, languages: Sequence[str] = LANGUAGES, layers: int | None = None) -> dict[str, Any]:
