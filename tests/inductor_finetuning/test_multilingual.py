@@ -144,7 +144,7 @@ def test_words_of_a_language_decide_which_pieces_stay(
     class Wordfreq:
         @staticmethod
         def get_frequency_dict(language: str, wordlist: str) -> dict[str, float]:
-            words = {"en": {"what": 0.01, "happens": 1e-9}, "zh": {"视频": 0.01}}
+            words = {"en": {"what": 0.01, "happens": 1e-9, "ย": 0.1}, "zh": {"视频": 0.01}}
             if language not in words:
                 raise LookupError(language)
             return words[language]

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import struct
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,15 @@ _MAGIC = b"E5S1"
 _BLOCK = 32
 _NO_SPACES = ("zh", "ja")
 _NO_CASE = ("zh", "ja", "ko", "ar", "hi")
+_SCRIPTS = {
+    "zh": ("CJK", "IDEOGRAPHIC"),
+    "ja": ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
+    "ko": ("HANGUL",),
+    "ru": ("CYRILLIC",),
+    "ar": ("ARABIC",),
+    "hi": ("DEVANAGARI",),
+}
+"""First words of the Unicode names of a language's letters, beside Latin ones."""
 _ALWAYS_KEPT = "".join(map(chr, range(0x21, 0x17F))) + "▁、。，？！：；「」『』（）【】…—–‘’“”«»€₹¿¡؟،؛।·•×→"
 
 
@@ -204,6 +214,17 @@ def make_tokenizer(model: E5Model, kept: Sequence[int] | None = None) -> Tokeniz
     return tokenizer
 
 
+def of_scripts(piece: str, languages: Sequence[str]) -> bool:
+    """Whether the piece has no letter or mark of a script that none of the languages is written in.
+
+    Without this, stray letters of other scripts in the word lists would have them look known.
+    """
+    known = {"LATIN", "COMBINING", "MODIFIER", "VARIATION", "MASCULINE", "FEMININE", "MICRO"}
+    known.update(name for language in languages for name in _SCRIPTS.get(language, ()))
+    letters = (c for c in piece if unicodedata.category(c)[0] in "LM")
+    return all(unicodedata.name(c, "?").split()[0] in known for c in letters)
+
+
 def choose_pieces(model: E5Model, languages: Sequence[str] = LANGUAGES) -> list[int]:
     """Ids of the pieces that the languages need, in the order of the file.
 
@@ -224,7 +245,7 @@ def choose_pieces(model: E5Model, languages: Sequence[str] = LANGUAGES) -> list[
         counts = _piece_counts(tokenizer, words, language)
         total = sum(counts.values())
         least = {True: total * LEAST_SHARE_OF_CHARACTER, False: total * LEAST_SHARE}
-        kept |= {i for i, n in counts.items() if n >= least[i in single]}
+        kept |= {i for i, n in counts.items() if n >= least[i in single] and of_scripts(model.pieces[i], languages)}
         print(f"tam inductor base: {language}, {len(kept)} pieces so far", file=sys.stderr)
     return sorted(kept)
 
