@@ -104,10 +104,12 @@ def duration_robustness(inductor: Inductor, rows: Sequence[LabelledQuery]) -> di
         ``durations_s``; ``accuracy`` at each; ``changed``: share of queries whose type is not the same at all of
         them; ``largest_shift``: largest change of a query's probability of any type.
     """
-    by_duration = []
-    for duration_s in DURATIONS_S:
-        asked = [replace(row, duration_s=duration_s) for row in rows]
-        by_duration.append(classify(inductor, asked))
+    by_duration = [classify(inductor, [replace(row, duration_s=None) for row in rows])]
+    for duration_s in DURATIONS_S[1:]:
+        if not getattr(inductor, "use_duration", True):  # it reads the same text whatever the length
+            by_duration.append(by_duration[0])
+            continue
+        by_duration.append(classify(inductor, [replace(row, duration_s=duration_s) for row in rows]))
     types = list(zip(*[[d.task.index for d in found] for found in by_duration], strict=True))
     shifts = [
         max(abs(a - b) for a, b in zip(first.probabilities, other.probabilities, strict=True))
@@ -157,12 +159,19 @@ def by_part(
     return {part: score([found[i] for i in of], [rows[i] for i in of]) for part, of in sorted(parts.items())}
 
 
-def typo_drop(inductor: Inductor, rows: Sequence[LabelledQuery], slips: int = 2, seed: int = 0) -> dict[str, float]:
+def typo_drop(
+    inductor: Inductor,
+    rows: Sequence[LabelledQuery],
+    found: Sequence[TaskDistribution],
+    slips: int = 2,
+    seed: int = 0,
+) -> dict[str, float]:
     """Accuracy on questions with slips of typing.
 
     Args:
         inductor: the Inductor.
         rows: the questions.
+        found: what it says of them as they are.
         slips: letters swapped, doubled or lost in each question of at least eight characters.
         seed: of their places.
 
@@ -176,10 +185,10 @@ def typo_drop(inductor: Inductor, rows: Sequence[LabelledQuery], slips: int = 2,
         for _ in range(slips):
             text = slip(text, rng)
         typed.append(replace(row, question=text))
-    before, after = classify(inductor, rows), classify(inductor, typed)
+    after = classify(inductor, typed)
     figures = score(after, rows)
     return {
         "accuracy_typos": figures["accuracy"],
         "accuracy_typos_label2": figures["accuracy_label2"],
-        "same_type": sum(a.task is b.task for a, b in zip(before, after, strict=True)) / len(rows),
+        "same_type": sum(a.task is b.task for a, b in zip(found, after, strict=True)) / len(rows),
     }

@@ -67,7 +67,7 @@ def run(
             "sources": by_part(found, rows, "dataset"),
             "cost": None if cost is None else cost(_judged(found, rows)),
             "selective": off_home.selective(found, rows),
-            "typos": typo_drop(model, rows),
+            "typos": typo_drop(model, rows, found),
             "paraphrases": paraphrase_drop(model, rows),
             "durations": duration_robustness(model, rows),
         }
