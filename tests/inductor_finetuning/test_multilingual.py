@@ -167,3 +167,14 @@ def test_config_is_written_last(tiny, tmp_path: Path, monkeypatch: pytest.Monkey
         multilingual.write_base(tmp_path)
     assert not (tmp_path / storage.CONFIG_FILE).exists()
     assert json.loads((tmp_path / storage.TOKENIZER_FILE).read_text())["model"]["type"] == "Unigram"
+
+
+def test_without_the_packages_the_command_names_the_extra(tmp_path: Path, monkeypatch, capsys) -> None:
+    from tam_plugin.cli.main import main
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for model, extra in (("multilingual-e5-small", "embedded-inductor"), ("smollm2", "paper-inductor")):
+        assert main(["inductor", "base", "--out", str(tmp_path / "base"), "--model", model]) == 2
+        said = capsys.readouterr().err
+        assert f"pip install 'tam-plugin[{extra}]'" in said and said.count("\n") == 1
+    assert not (tmp_path / "base").exists()

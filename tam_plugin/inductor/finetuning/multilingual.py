@@ -147,7 +147,7 @@ def _parse(data: np.ndarray) -> E5Model:
 
     def take(form: str) -> tuple:
         nonlocal at
-        values = struct.unpack_from("<" + form, memoryview(data), at)
+        values = struct.unpack_from("<" + form, data.data, at)
         at += struct.calcsize("<" + form)
         return values
 
