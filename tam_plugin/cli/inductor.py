@@ -92,6 +92,12 @@ def _add_train(actions) -> None:
         "--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="with --embedded: runs to average (0 1)"
     )
     parser.add_argument(
+        "--languages",
+        nargs="+",
+        metavar="CODE",
+        help="with --embedded: of the corpus (default: all that it has; English without --base)",
+    )
+    parser.add_argument(
         "--no-question", type=int, default=600, metavar="N", help="with --embedded: texts that ask nothing (600)"
     )
     parser.add_argument("--layers", type=int, metavar="N", help="with --embedded: layers of the base that are kept")
@@ -215,6 +221,7 @@ def _train_embedded(args: argparse.Namespace) -> int:
     read = ("epochs", "batch_size", "learning_rate", "label_smoothing", "label2_weight", "weight_decay")
     options = TrainingOptions(
         base=None if args.base is None else Path(args.base),
+        languages=_languages(args),
         layers=args.layers,
         teacher=None if args.teacher is None else Path(args.teacher),
         pilot=tuple(args.pilot),
@@ -228,6 +235,13 @@ def _train_embedded(args: argparse.Namespace) -> int:
     )
     print(json.dumps(train(options, Path(args.out))))
     return 0
+
+
+def _languages(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Languages of the corpus to train on: English alone for the English base."""
+    if args.languages is not None:
+        return tuple(args.languages)
+    return ("en",) if args.base is None else None
 
 
 def run_eval(args: argparse.Namespace) -> int:

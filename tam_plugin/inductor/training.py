@@ -60,6 +60,7 @@ class TrainingOptions:
         queries: JSON-lines files of real questions.
         grammar_per_label: queries drawn from the grammar for each task type.
         cap: most rows of one data set and task type, of the files of real questions.
+        languages: ISO 639-1 codes of the written corpus's languages that are trained on; None for all.
         leave_out: files of the written corpus (by name, ``"home"``) and data sets that are not trained on, to see how
             the rest carries over to them.
         no_question: texts that ask nothing about a video, whose target is every task type alike; without them the
@@ -77,6 +78,7 @@ class TrainingOptions:
     queries: tuple[Path, ...] = ()
     grammar_per_label: int = 700
     cap: int = 500
+    languages: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1)
     held_out: float = 0.1
@@ -101,6 +103,8 @@ def split_rows(options: TrainingOptions, rng: random.Random) -> Split:
     """
     kept, held_corpus = Corpus.load().split(options.held_out, rng)
     written = [row for row in written_queries() if row.dataset not in options.leave_out]
+    if options.languages is not None:
+        written = [row for row in written if row.language in options.languages]
     real = [row for path in options.queries for row in read_queries(path) if row.dataset not in options.leave_out]
     rng.shuffle(written)
     rng.shuffle(real)

@@ -144,6 +144,8 @@ def test_held_out_and_left_out_rows_are_not_trained_on() -> None:
     assert {r.dataset for r in split.train} & {"home"} == set() and "home" not in {
         r.dataset for r in split.held_written
     }
+    english = split_rows(TrainingOptions(grammar_per_label=5, no_question=0, languages=("en",)), random.Random(4))
+    assert {row.language for row in english.train} == {"en"} < {row.language for row in split.train}
     written = [row for row in written_queries() if row.dataset != "home"]
     assert len(split.held_written) == int(0.2 * len(written))
     assert len(split.train) == len(written) - len(split.held_written) + 40 + 10
