@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tam_plugin.budget.choice import Choice, fit, kept_strides, no_more
 from tam_plugin.budget.fixed import FixedPolicy
 from tam_plugin.budget.rules import (
     Context,
@@ -25,7 +25,7 @@ from tam_plugin.budget.rules import (
     read_group,
     read_tasks,
 )
-from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames, newline_tokens
+from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
 from tam_plugin.config import POOL_MODES, load_yaml, short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check_duration_s
@@ -33,15 +33,6 @@ from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check
 POLICY_VERSION = 1
 DEFAULT_POLICY = Path(__file__).with_name("default_policy.yaml")
 MODES = ("hard", "soft")
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Frames and stride of one decision, with the reason when the context cut the frames."""
-
-    num_frames: int
-    stride: int
-    cut: str | None = None
 
 
 class BudgetPolicy:
@@ -167,7 +158,7 @@ class BudgetPolicy:
         """
         values = dict(self._source, groups={name: dict(rule) for name, rule in self._source["groups"].items()})
         for name, rule in values["groups"].items():
-            rule["strides"] = _kept(rule["strides"], strides, f"groups.{name}")
+            rule["strides"] = kept_strides(rule["strides"], strides, f"groups.{name}")
         return type(self).from_dict(values, model_strides=tuple(strides))
 
     def extension_rule(self, extension: TaskExtension) -> GroupRule:
@@ -180,7 +171,7 @@ class BudgetPolicy:
         rule = read_extension(extension, self.groups)
         where = f"task type {extension.label!r}, policy"
         if self._model_strides is not None:
-            kept = _kept(rule.strides, self._model_strides, where)
+            kept = kept_strides(rule.strides, self._model_strides, where)
             rule = dataclasses.replace(rule, strides=tuple(kept))
         self._check_capacity(rule, where)
         return rule
@@ -251,7 +242,7 @@ class BudgetPolicy:
 
     def _by_distribution(
         self, distribution: TaskDistribution, planned_s: float, most: int, reasons: list[str]
-    ) -> _Choice:
+    ) -> Choice:
         """The choice for one of the eight task types; what the Inductor doubts is added to ``reasons``.
 
         Doubt never buys more tokens than the baseline has.
@@ -270,60 +261,35 @@ class BudgetPolicy:
             f"confidence {distribution.confidence:.3f} is under {floor.min_confidence:g}: "
             "expectation over all task types taken"
         )
-        choice, baseline = self._expected(distribution, planned_s, most), self._baseline(most)
-        tokens, limit = self._tokens(choice), self._tokens(baseline)
-        if tokens > limit:
-            frames = choice.num_frames * limit // tokens
-            choice = dataclasses.replace(choice, num_frames=frames) if frames else baseline
-        return choice
+        return no_more(
+            self._expected(distribution, planned_s, most), self._baseline(most), self._strides(), self.context
+        )
 
-    def _baseline(self, most: int) -> _Choice:
+    def _baseline(self, most: int) -> Choice:
         """The baseline's frames at the finest stride that is not finer than its own, and fits."""
-        strides = sorted({s for group in self.tasks.values() for s in self.groups[group].strides})
+        strides = self._strides()
         coarse = tuple(s for s in strides if s >= self.fallback.baseline_stride) or (strides[-1],)
-        return self._fit(min(self.fallback.baseline_frames, most), coarse)
+        return fit(min(self.fallback.baseline_frames, most), coarse, self.context)
 
-    def _tokens(self, choice: _Choice) -> int:
-        side = self.context.side(choice.stride)
-        return choice.num_frames * side**2 + newline_tokens(choice.num_frames, side, self.context.newline_position)
+    def _strides(self) -> tuple[int, ...]:
+        """Every stride that a task type's group allows, finest first."""
+        return tuple(sorted({s for group in self.tasks.values() for s in self.groups[group].strides}))
 
-    def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> _Choice:
-        return self._fit(min(rule.frames(duration_s), most), rule.strides)
+    def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> Choice:
+        return fit(min(rule.frames(duration_s), most), rule.strides, self.context)
 
-    def _of(self, task: TaskType, duration_s: float, most: int) -> _Choice:
+    def _of(self, task: TaskType, duration_s: float, most: int) -> Choice:
         return self._by_rule(self.groups[self.tasks[task]], duration_s, most)
 
-    def _of_likeliest(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
+    def _of_likeliest(self, distribution: TaskDistribution, duration_s: float, most: int) -> Choice:
         return self._of(distribution.task, duration_s, most)
 
-    def _expected(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
+    def _expected(self, distribution: TaskDistribution, duration_s: float, most: int) -> Choice:
         """Expected frames, and the stride whose grid side is nearest to the expected one and fits."""
         choices = [self._of(task, duration_s, most) for task in TaskType]
         weighted = list(zip(distribution.probabilities, choices, strict=True))
         frames = max(1, math.floor(sum(p * c.num_frames for p, c in weighted) + 0.5))
         side = sum(p * self.context.side(c.stride) for p, c in weighted)
-        strides = sorted({s for group in self.tasks.values() for s in self.groups[group].strides})
+        strides = self._strides()
         nearest = min(strides, key=lambda s: (abs(self.context.side(s) - side), -s))
-        return self._fit(frames, tuple(s for s in strides if s >= nearest))
-
-    def _fit(self, num_frames: int, strides: tuple[int, ...]) -> _Choice:
-        """Frames first: the finest stride at which they fit; fewer frames only if they fit at none."""
-        for stride in strides:
-            if num_frames <= self.context.capacity(stride):
-                return _Choice(num_frames, stride)
-        fits = self.context.capacity(strides[-1])
-        cut = (
-            f"{num_frames} frames do not fit {self.context.visual_tokens} tokens at stride {strides[-1]}: {fits} taken"
-        )
-        return _Choice(fits, strides[-1], cut)
-
-
-def _kept(wanted: Sequence[int], strides: Sequence[int], where: str) -> list[int]:
-    """Those of the strides that a rule asks for, for which a model has projectors."""
-    kept = [stride for stride in wanted if stride in strides]
-    if not kept:
-        raise ConfigError(
-            f"{where}.strides = {list(wanted)}: this model has projectors for {list(strides)}; allow "
-            "one of them in the policy"
-        )
-    return kept
+        return fit(frames, tuple(s for s in strides if s >= nearest), self.context)

