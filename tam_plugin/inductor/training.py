@@ -246,11 +246,14 @@ def _round_as_stored(model: SentenceClassifier) -> None:
 
 
 def _logits(model: SentenceClassifier, tokenizer, rows: Sequence[LabelledQuery], options: FitOptions) -> Tensor:
+    """Logits ``[B, 8]`` in the order of the rows; rows of like length run together."""
     import torch
 
     ids = _token_ids(tokenizer, rows, options.max_tokens)
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    batches = [[ids[i] for i in order[start : start + 64]] for start in range(0, len(order), 64)]
     with torch.inference_mode():
-        return torch.cat([model(*pad_ids(ids[i : i + 64], pad_id=0)) for i in range(0, len(ids), 64)])
+        return torch.cat([model(*pad_ids(batch, pad_id=0)) for batch in batches])[torch.tensor(order).argsort()]
 
 
 def _share(logits: Tensor, rows: Sequence[LabelledQuery]) -> float:
