@@ -188,6 +188,7 @@ class TaskDistribution:
         probabilities: one float per task type in paper order, each in [0, 1], summing to 1.
         extension: the task type beyond the eight that an extended Inductor holds for more probable than each of them;
             None as a rule. ``probabilities`` are those of the eight all the same.
+        doubt: why the Inductor says nothing of this query, so that ``probabilities`` are all alike; None as a rule.
 
     Raises:
         InputError: wrong length, a value outside [0, 1], or a sum that is not 1 within 1e-3.
@@ -195,6 +196,7 @@ class TaskDistribution:
 
     probabilities: tuple[float, ...]
     extension: TaskExtension | None = None
+    doubt: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         values = tuple(float(p) for p in self.probabilities)
@@ -223,6 +225,11 @@ class TaskDistribution:
         """The distribution that is certain of ``task`` (a member, label, or 1-based index)."""
         member = task if isinstance(task, TaskType) else TaskType.from_label(task)
         return cls(tuple(1.0 if t is member else 0.0 for t in TaskType))
+
+    @classmethod
+    def unknown(cls, doubt: str) -> TaskDistribution:
+        """The distribution that says nothing: every task type alike, with the reason."""
+        return cls((1 / NUM_TASK_TYPES,) * NUM_TASK_TYPES, doubt=doubt)
 
     @classmethod
     def from_logits(cls, logits: Sequence[float]) -> TaskDistribution:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tam_plugin.bounds import MAX_FRAMES, MAX_GRID, MAX_GROUPS
+from tam_plugin.budget.choice import Choice, fit, kept_strides, no_more
 from tam_plugin.budget.fixed import FixedPolicy
 from tam_plugin.budget.rules import (
     Context,
@@ -35,15 +35,6 @@ from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, check
 POLICY_VERSION = 1
 DEFAULT_POLICY = Path(__file__).with_name("default_policy.yaml")
 MODES = ("hard", "soft")
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Frames and stride of one decision, with the reason when the context cut the frames."""
-
-    num_frames: int
-    stride: int
-    cut: str | None = None
 
 
 class BudgetPolicy:
@@ -168,7 +159,7 @@ class BudgetPolicy:
         """
         values = dict(self._source, groups={name: dict(rule) for name, rule in self._source["groups"].items()})
         for name, rule in values["groups"].items():
-            rule["strides"] = _kept(rule["strides"], strides, f"groups.{name}")
+            rule["strides"] = kept_strides(rule["strides"], strides, f"groups.{name}")
         return type(self).from_dict(values, model_strides=tuple(strides))
 
     def extension_rule(self, extension: TaskExtension) -> GroupRule:
@@ -181,7 +172,7 @@ class BudgetPolicy:
         rule = read_extension(extension, self.groups)
         where = f"task type {extension.label!r}, policy"
         if self._model_strides is not None:
-            kept = _kept(rule.strides, self._model_strides, where)
+            kept = kept_strides(rule.strides, self._model_strides, where)
             rule = dataclasses.replace(rule, strides=tuple(kept))
         self._check_capacity(rule, where)
         return rule
@@ -211,15 +202,7 @@ class BudgetPolicy:
         if extension is not None:
             choice = self._by_rule(self.extension_rule(extension), planned_s, most)
         else:
-            soft = self.mode == "soft"
-            if distribution.confidence < self.fallback.min_confidence:
-                reasons.append(
-                    f"confidence {distribution.confidence:.3f} is under {self.fallback.min_confidence:g}: "
-                    "expectation over all task types taken"
-                )
-                soft = True
-            decide = self._expected if soft else self._of_likeliest
-            choice = decide(distribution, planned_s, most)
+            choice = self._by_distribution(distribution, planned_s, most, reasons)
         if choice.cut:
             reasons.append(choice.cut)
         return VisualBudget.of(
@@ -258,43 +241,56 @@ class BudgetPolicy:
             return self.max_frames
         return max(1, math.floor(duration_s * self.fallback.assumed_fps))
 
-    def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> _Choice:
-        return self._fit(min(rule.frames(duration_s), most), rule.strides)
+    def _by_distribution(
+        self, distribution: TaskDistribution, planned_s: float, most: int, reasons: list[str]
+    ) -> Choice:
+        """The choice for one of the eight task types; what the Inductor doubts is added to ``reasons``.
 
-    def _of(self, task: TaskType, duration_s: float, most: int) -> _Choice:
+        Doubt never buys more tokens than the baseline has.
+        """
+        floor = self.fallback
+        if distribution.confidence < floor.baseline_confidence:
+            why = (
+                distribution.doubt or f"confidence {distribution.confidence:.3f} is under {floor.baseline_confidence:g}"
+            )
+            reasons.append(f"{why}: the baseline's budget taken")
+            return self._baseline(most)
+        if distribution.confidence >= floor.min_confidence:
+            decide = self._expected if self.mode == "soft" else self._of_likeliest
+            return decide(distribution, planned_s, most)
+        reasons.append(
+            f"confidence {distribution.confidence:.3f} is under {floor.min_confidence:g}: "
+            "expectation over all task types taken"
+        )
+        return no_more(
+            self._expected(distribution, planned_s, most), self._baseline(most), self._strides(), self.context
+        )
+
+    def _baseline(self, most: int) -> Choice:
+        """The baseline's frames at the finest stride that is not finer than its own, and fits."""
+        strides = self._strides()
+        coarse = tuple(s for s in strides if s >= self.fallback.baseline_stride) or (strides[-1],)
+        return fit(min(self.fallback.baseline_frames, most), coarse, self.context)
+
+    def _strides(self) -> tuple[int, ...]:
+        """Every stride that a task type's group allows, finest first."""
+        return tuple(sorted({s for group in self.tasks.values() for s in self.groups[group].strides}))
+
+    def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> Choice:
+        return fit(min(rule.frames(duration_s), most), rule.strides, self.context)
+
+    def _of(self, task: TaskType, duration_s: float, most: int) -> Choice:
         return self._by_rule(self.groups[self.tasks[task]], duration_s, most)
 
-    def _of_likeliest(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
+    def _of_likeliest(self, distribution: TaskDistribution, duration_s: float, most: int) -> Choice:
         return self._of(distribution.task, duration_s, most)
 
-    def _expected(self, distribution: TaskDistribution, duration_s: float, most: int) -> _Choice:
+    def _expected(self, distribution: TaskDistribution, duration_s: float, most: int) -> Choice:
         """Expected frames, and the stride whose grid side is nearest to the expected one and fits."""
         choices = [self._of(task, duration_s, most) for task in TaskType]
         weighted = list(zip(distribution.probabilities, choices, strict=True))
         frames = max(1, math.floor(sum(p * c.num_frames for p, c in weighted) + 0.5))
         side = sum(p * self.context.side(c.stride) for p, c in weighted)
-        strides = sorted({s for group in self.tasks.values() for s in self.groups[group].strides})
+        strides = self._strides()
         nearest = min(strides, key=lambda s: (abs(self.context.side(s) - side), -s))
-        return self._fit(frames, tuple(s for s in strides if s >= nearest))
-
-    def _fit(self, num_frames: int, strides: tuple[int, ...]) -> _Choice:
-        """Frames first: the finest stride at which they fit; fewer frames only if they fit at none."""
-        for stride in strides:
-            if num_frames <= self.context.capacity(stride):
-                return _Choice(num_frames, stride)
-        fits = self.context.capacity(strides[-1])
-        cut = (
-            f"{num_frames} frames do not fit {self.context.visual_tokens} tokens at stride {strides[-1]}: {fits} taken"
-        )
-        return _Choice(fits, strides[-1], cut)
-
-
-def _kept(wanted: Sequence[int], strides: Sequence[int], where: str) -> list[int]:
-    """Those of the strides that a rule asks for, for which a model has projectors."""
-    kept = [stride for stride in wanted if stride in strides]
-    if not kept:
-        raise ConfigError(
-            f"{where}.strides = {list(wanted)}: this model has projectors for {list(strides)}; allow "
-            "one of them in the policy"
-        )
-    return kept
+        return fit(frames, tuple(s for s in strides if s >= nearest), self.context)

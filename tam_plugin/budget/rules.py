@@ -85,9 +85,16 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback:
-    """When the plain rule is not followed, and what is done instead (Sec. 4.4)."""
+    """When the plain rule is not followed, and what is done instead (Sec. 4.4).
+
+    Under ``min_confidence`` the soft expectation is taken, but never more tokens than the baseline's; under
+    ``baseline_confidence``, where nothing is known of the question, the baseline's frames and stride.
+    """
 
     min_confidence: float
+    baseline_confidence: float
+    baseline_frames: int
+    baseline_stride: int
     unknown_duration_s: float
     shortest_s: float
     longest_s: float
@@ -192,11 +199,16 @@ def read_context(values: Any, grid: int, pool_mode: str) -> Context:
 
 def read_fallback(values: Any) -> Fallback:
     """A :class:`Fallback` from its mapping."""
-    names = {"min_confidence", "unknown_duration_s", "shortest_s", "longest_s", "assumed_fps"}
-    reader = Reader(values, "fallback", names)
+    baseline = {"baseline_confidence": 0.2, "baseline_frames": 64, "baseline_stride": 2}
+    names = {"min_confidence", "unknown_duration_s", "shortest_s", "longest_s", "assumed_fps", *baseline}
+    # Policies that were written before there was a baseline take the default one.
+    reader = Reader({**baseline, **values} if isinstance(values, dict) else values, "fallback", names)
     shortest_s = reader.number("shortest_s", 0.0)
     return Fallback(
         min_confidence=reader.number("min_confidence", 0.0, 1.0),
+        baseline_confidence=reader.number("baseline_confidence", 0.0, 1.0),
+        baseline_frames=reader.whole("baseline_frames", 1),
+        baseline_stride=reader.whole("baseline_stride", 1),
         unknown_duration_s=reader.number("unknown_duration_s", 0.1),
         shortest_s=shortest_s,
         longest_s=reader.number("longest_s", shortest_s),

@@ -1,4 +1,4 @@
-"""``tam data tag`` and ``tam data paraphrase``: a language model labels queries, or says them in other words."""
+"""``tam data tag``, ``paraphrase`` and ``translate``: a language model labels queries, or says them anew."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from tam_plugin.files import parse_json
 _COMMANDS = {
     "tag": "label queries with a language model behind an OpenAI-compatible endpoint",
     "paraphrase": "say queries in other words, with a language model behind an OpenAI-compatible endpoint",
+    "translate": "say queries in another language, with a language model behind an OpenAI-compatible endpoint",
 }
 
 
 def add_parsers(subparsers) -> None:
-    """Register ``tag`` and ``paraphrase``."""
+    """Register the commands."""
     for name, text in _COMMANDS.items():
         parser = subparsers.add_parser(name, help=text, description=text)
         _add_arguments(parser)
+        if name == "translate":
+            parser.add_argument("--to", required=True, metavar="CODE", help="the language, such as zh (ISO 639-1)")
         parser.set_defaults(run=run, tagging_job=name)
 
 
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     )
     module = importlib.import_module(f"tam_plugin.inductor.tagging.{args.tagging_job}")
     job = getattr(module, args.tagging_job)
-    job(args.queries, args.out, settings, limits=limits, limit=args.limit, restart=args.restart)
+    own = {"to": args.to} if args.tagging_job == "translate" else {}
+    job(args.queries, args.out, settings, limits=limits, limit=args.limit, restart=args.restart, **own)
     return 0
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from tam_plugin.cli import inductor_base
 from tam_plugin.errors import InputError
 
 
@@ -16,6 +17,7 @@ def add_parser(subparsers) -> None:
     """Register the command and its subcommands."""
     parser = subparsers.add_parser("inductor", help="train, evaluate and extend the classifier of task types")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(parser))
+    inductor_base.add_parser(actions)
     _add_train(actions)
     _add_eval(actions)
     _add_extend(actions)
@@ -58,6 +60,26 @@ def _add_train(actions) -> None:
     parser.add_argument("--grammar-per-label", type=int, default=700, metavar="N", help="with --embedded (700)")
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="with --embedded: runs to average (0 1)"
+    )
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        metavar="CODE",
+        help="with --embedded: of the corpus (default: all that it has; English without --base)",
+    )
+    parser.add_argument(
+        "--no-question", type=int, default=600, metavar="N", help="with --embedded: texts that ask nothing (600)"
+    )
+    parser.add_argument("--layers", type=int, metavar="N", help="with --embedded: layers of the base that are kept")
+    parser.add_argument(
+        "--teacher", metavar="DIR", help="with --embedded: a compact Inductor whose opinion is half of every target"
+    )
+    parser.add_argument(
+        "--pilot",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help="with --embedded: fit the temperature on these sources, by a first run of one epoch without them",
     )
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="with --embedded: not trained on")
     parser.add_argument(
@@ -102,6 +124,7 @@ def _add_eval(actions) -> None:
     parser.add_argument(
         "--paraphrases", nargs="+", default=[], metavar="FILE", help="the same questions in other words, JSON lines"
     )
+    parser.add_argument("--policy", metavar="FILE", help="policy for what is bought (default: the one that ships)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_eval)
 
@@ -160,7 +183,8 @@ def run_train(args: argparse.Namespace) -> int:
 
 def _train_embedded(args: argparse.Namespace) -> int:
     from tam_plugin.inductor.fitting import FitOptions
-    from tam_plugin.inductor.training import TrainingOptions, train
+    from tam_plugin.inductor.split import TrainingOptions
+    from tam_plugin.inductor.training import train
 
     _check_numbers(args, ("patience", "eval_steps", "weight_decay", "seed", *_SHARES[1:]))
     if not args.overwrite and (Path(args.out) / "config.json").exists():
@@ -168,6 +192,11 @@ def _train_embedded(args: argparse.Namespace) -> int:
     read = ("epochs", "batch_size", "learning_rate", "label_smoothing", "label2_weight", "weight_decay")
     options = TrainingOptions(
         base=None if args.base is None else Path(args.base),
+        languages=_languages(args),
+        layers=args.layers,
+        teacher=None if args.teacher is None else Path(args.teacher),
+        pilot=tuple(args.pilot),
+        no_question=args.no_question,
         queries=tuple(Path(path) for path in args.data),
         grammar_per_label=args.grammar_per_label,
         leave_out=tuple(args.leave_out),
@@ -179,11 +208,23 @@ def _train_embedded(args: argparse.Namespace) -> int:
     return 0
 
 
+def _languages(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Languages of the corpus to train on: English alone for the English base."""
+    if args.languages is not None:
+        return tuple(args.languages)
+    return ("en",) if args.base is None else None
+
+
 def run_eval(args: argparse.Namespace) -> int:
     """Judge an Inductor."""
+    from functools import partial
+
+    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget.cost import bought
     from tam_plugin.inductor import report
 
-    return report.run(args.inductor, args.files, args.out, args.compare, args.paraphrases, args.json)
+    cost = partial(bought, policy=BudgetPolicy.from_yaml(args.policy))
+    return report.run(args.inductor, args.files, args.out, args.compare, args.paraphrases, args.json, cost)
 
 
 def run_extend(args: argparse.Namespace) -> int:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.inductor import storage
+from tam_plugin.inductor.doubt import DOUBT_FIELD, Doubt
 
-_OWN = ("tam_temperature",)
+_OWN = ("tam_temperature", DOUBT_FIELD)
 """What may differ between the parts."""
 
 
 def average(folders: Sequence[str | Path], out: str | Path) -> None:
-    """Write the average of compact checkpoints of one base; its temperature is their mean.
+    """Write the average of compact checkpoints of one base; its temperature and doubt are their means.
 
     Args:
         folders: two or more, fine-tuned from the same base: only then lie their weights in one valley.
@@ -48,4 +50,8 @@ def average(folders: Sequence[str | Path], out: str | Path) -> None:
     storage.save_weights(target / storage.WEIGHTS_FILE, total)
     shutil.copyfile(places[0] / storage.TOKENIZER_FILE, target / storage.TOKENIZER_FILE)
     config = {**configs[0], "tam_temperature": round(sum(temperatures) / len(temperatures), 4)}
+    doubts = [Doubt.from_config(c, where=str(p)) for c, p in zip(configs, places, strict=True)]
+    stated = [asdict(doubt) for doubt in doubts if doubt is not None]
+    if stated:
+        config[DOUBT_FIELD] = {name: round(sum(d[name] for d in stated) / len(stated), 4) for name in stated[0]}
     (target / storage.CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -37,6 +37,9 @@ class Classifier(Protocol):
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, however long."""
 
+    def unknown_share(self, text: str) -> float:
+        """Share of the text's letters, digits and signs of which the model has no piece."""
+
     def logits(self, ids: list[list[int]]) -> Tensor:
         """Float32 logits ``[B, L]`` of a batch of token id lists, padded here."""
 
@@ -67,6 +70,8 @@ class CompactClassifier:
             raise InputError(f"{where}: {storage.TOKENIZER_FILE} cannot be read: {str(error)[:120]!r}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        ids = map(self._tokenizer.token_to_id, ("<unk>", "[UNK]"))
+        self._unknown_id = next((i for i in ids if i is not None), None)
         self.max_tokens = int(sizes.max_position_embeddings)
         with torch.device("meta"):
             self._model = SentenceClassifier(sizes)
@@ -80,6 +85,12 @@ class CompactClassifier:
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
         return _checked_ids(ids, self._model.config.vocab_size, where=self.where)
+
+    def unknown_share(self, text: str) -> float:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i == self._unknown_id]
+        unknown = sum(len("".join(text[start:end].split())) for start, end in spans)
+        return unknown / max(1, len("".join(text.split())))
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch
@@ -126,6 +137,10 @@ class HuggingFaceClassifier:
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         ids = self._tokenizer(texts, padding=False, truncation=False)["input_ids"]
         return _checked_ids(ids, self._model.get_input_embeddings().num_embeddings, where=self.where)
+
+    def unknown_share(self, text: str) -> float:
+        unknown, ids = self._tokenizer.unk_token_id, self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return 0.0 if unknown is None else ids.count(unknown) / max(1, len(ids))
 
     def logits(self, ids: list[list[int]]) -> Tensor:
         import torch

@@ -1,7 +1,7 @@
 """Labelled queries for training and evaluation: reading JSON lines, the written corpus, the grammar, and noise.
 
-A line of a file is ``{"question", "label"}`` with optional ``label2``, ``options``, ``duration_s``, ``dataset`` and
-``paraphrase`` (the same question in other words); labels are 1-8 in paper order.
+A line of a file is ``{"question", "label"}`` with optional ``label2``, ``options``, ``duration_s``, ``dataset``,
+``language`` (ISO 639-1) and ``paraphrase`` (the same question in other words); labels are 1-8 in paper order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tam_plugin.taxonomy import NUM_TASK_TYPES
 class LabelledQuery:
     """One query with its label (1-8), a second valid label or None, and what else is known of it.
 
-    With ``needs_options`` the options decide the type, and :func:`add_noise` keeps them.
+    With ``needs_options`` the options decide the type, and :func:`add_noise` keeps them. In training the label may be
+    :data:`NO_QUESTION`.
     """
 
     question: str
@@ -35,6 +36,11 @@ class LabelledQuery:
     dataset: str = ""
     needs_options: bool = False
     paraphrase: str | None = None
+    language: str = "en"
+
+
+NO_QUESTION = 0
+"""Label of a text that asks nothing about a video: every task type is as probable as the others."""
 
 
 def read_queries(path: str | Path) -> list[LabelledQuery]:
@@ -72,6 +78,7 @@ def _parse(line: str, where: str) -> LabelledQuery:
         row.get("duration_s"),
         row.get("dataset", ""),
         paraphrase=row.get("paraphrase"),
+        language=row.get("language") or "en",
     )
 
 
@@ -102,32 +109,53 @@ def cap_per_source(rows: Sequence[LabelledQuery], cap: int, rng: random.Random) 
     return [row for cell in cells.values() for row in (cell if len(cell) <= cap else rng.sample(cell, cap))]
 
 
-_PREFIXES = (
-    "In the video, ", "According to the video, ", "Based on the video, ", "In this clip, ", "From the video, ",
-    "Watch the video. ", "Look at the video and tell me: ", "Hey, ", "Please tell me ", "Question: ",
-    "can you tell me ", "Given the video, ", "As shown in the video, ", "From what we see, ",
-    "In the scene, ", "ok so ", "I wonder, ", "I'd like to know ", "At the {0} of the video, ",
-)  # fmt: skip
+_FRAMES = {
+    "en": (
+        "In the video, {}", "According to the video, {}", "Based on the video, {}", "In this clip, {}", "Hey, {}",
+        "From the video, {}", "Watch the video. {}", "Look at the video and tell me: {}", "Please tell me {}",
+        "Question: {}", "can you tell me {}", "Given the video, {}", "As shown in the video, {}", "ok so {}",
+        "From what we see, {}", "In the scene, {}", "I wonder, {}", "I'd like to know {}",
+        "At the start of the video, {}", "At the end of the video, {}",
+    ),
+    "zh": ("请问{}", "视频中，{}", "根据视频，{}", "看完视频告诉我，{}", "麻烦问下，{}", "问题：{}", "{}谢谢"),
+    "es": ("En el vídeo, {}", "Según el video, {}", "oye, {}", "Pregunta: {}", "Dime: {}", "Mira el vídeo. {}"),
+    "ja": ("動画の中で、{}", "この動画では、{}", "質問：{}", "すみません、{}", "動画を見て答えて。{}", "教えて、{}"),
+    "de": ("Im Video: {}", "Laut Video: {}", "Frage: {}", "Sag mal, {}", "Schau dir das Video an. {}", "Hey, {}"),
+    "fr": ("Dans la vidéo, {}", "D'après la vidéo, {}", "Question : {}", "dis-moi, {}", "Regarde la vidéo. {}"),
+    "pt": ("No vídeo, {}", "De acordo com o vídeo, {}", "Pergunta: {}", "me diz, {}", "Assista ao vídeo. {}"),
+    "ru": ("На видео {}", "Судя по видео, {}", "Вопрос: {}", "скажи, {}", "Посмотри видео. {}", "Подскажите, {}"),
+    "ko": ("영상에서 {}", "이 영상을 보고 답해줘. {}", "질문: {}", "혹시 {}", "동영상에 따르면 {}", "저기요, {}"),
+    "ar": ("في الفيديو، {}", "حسب الفيديو، {}", "سؤال: {}", "لو سمحت، {}", "شاهد المقطع. {}", "بالنسبة للمقطع، {}"),
+    "hi": ("वीडियो में {}", "वीडियो के अनुसार, {}", "प्रश्न: {}", "ज़रा बताओ, {}", "वीडियो देखो। {}", "bhai, {}"),
+    "it": ("Nel video, {}", "Secondo il video, {}", "Domanda: {}", "dimmi, {}", "Guarda il video. {}", "Scusa, {}"),
+}  # fmt: skip
+"""Words around a question, by language, that do not change its type."""
 _SUFFIXES = (" in the video", " in this clip", " in the given video", " here", " as seen in the video", " please")
+_ENDS = {"zh": "？", "ja": "？", "ar": "؟"}
 
 
 def add_noise(row: LabelledQuery, rng: random.Random) -> LabelledQuery:
     """A variant of a query that keeps its label: framing words, case, punctuation, slips of typing, fewer options."""
+    if row.label == NO_QUESTION:
+        return row
     question = row.question.strip()
     roll = rng.random()
     if roll < 0.12:
-        prefix = rng.choice(_PREFIXES).format(rng.choice(("start", "beginning", "end")))
-        question = prefix + question[:1].lower() + question[1:]
-    elif roll < 0.18 and question[-1:] not in "?.!":
+        framed = (
+            question[:1].lower() + question[1:] if row.language in ("en", "es", "fr", "it", "pt", "ru") else question
+        )
+        question = rng.choice(_FRAMES.get(row.language, ("{}",))).replace("{}", framed)
+    elif roll < 0.18 and question[-1:] not in "?.!" and row.language == "en":
         question += rng.choice(_SUFFIXES)
-    if question[-1:] not in "?.!:" and rng.random() < 0.65:
+    end = _ENDS.get(row.language, "?")
+    if row.language == "en" and question[-1:] not in "?.!:" and rng.random() < 0.65:
         question += "." if rng.random() < 0.1 else "?"
-    elif question.endswith("?") and rng.random() < 0.15:
-        question = question[:-1]
+    elif question.endswith(("?", end)) and rng.random() < 0.15:
+        question = question[:-1].rstrip()
     if rng.random() < 0.6:
         question = question[:1].upper() + question[1:]
     if rng.random() < 0.06:
-        question = _slip(question, rng)
+        question = slip(question, rng)
     options = row.options
     if options:
         options = None if not row.needs_options and rng.random() < 0.45 else tuple(rng.sample(options, len(options)))
@@ -136,7 +164,7 @@ def add_noise(row: LabelledQuery, rng: random.Random) -> LabelledQuery:
     return replace(row, question=question, options=options)
 
 
-def _slip(text: str, rng: random.Random) -> str:
+def slip(text: str, rng: random.Random) -> str:
     """One slip of typing: two letters swapped, one doubled, or one lost."""
     if len(text) < 8:
         return text
@@ -145,3 +173,26 @@ def _slip(text: str, rng: random.Random) -> str:
     if kind == 0:
         return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
     return text[:at] + (text[at] * 2 if kind == 1 else "") + text[at + 1 :]
+
+
+NO_QUESTION_FILE = CORPUS_FOLDER / "no_question.txt"
+"""Texts that ask nothing about a video, one a line, in several languages and in code."""
+
+
+def no_question_queries(count: int, rng: random.Random) -> list[LabelledQuery]:
+    """``count`` texts that ask nothing about a video: half of them written ones, the others letters at random."""
+    lines = [line for line in NO_QUESTION_FILE.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = [rng.choice(lines) if number % 2 else _random_text(rng) for number in range(count)]
+    return [LabelledQuery(text, NO_QUESTION, dataset="no_question") for text in texts]
+
+
+_LETTERS = (
+    "abcdefghijklmnopqrstuvwxyz", "0123456789", "asdfghjkl", "qwertyuiop ", "!?#$%&*()[]{}<>/=+-_.,;:",
+    "的一是不了人我在有他", "あいうえおかきくけこ", "абвгдежзиклмно", "가나다라마바사아", "ابتثجحخدذر", "कखगघचछजट",
+)  # fmt: skip
+
+
+def _random_text(rng: random.Random) -> str:
+    """Letters, digits and signs without sense."""
+    alphabet = "".join(rng.sample(_LETTERS, rng.choice((1, 1, 2)))) + " " * rng.randrange(3)
+    return "".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40))).strip() or "?"

@@ -1,24 +1,27 @@
-"""How good an Inductor is: accuracy, confusion, calibration, paraphrases, durations (Tab. 4 and 6 of the paper)."""
+"""How good an Inductor is: accuracy, confusion, calibration, paraphrases, durations (Tab. 4 and 6 of the paper).
+
+What its confidence is worth off home ground is in :mod:`tam_plugin.inductor.off_home`.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tam_plugin.inductor.dataset import LabelledQuery
+from tam_plugin.inductor.dataset import LabelledQuery, slip
 from tam_plugin.inductor.model import Inductor
-from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskDistribution
+from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskDistribution, TaskType
 
 
 def evaluate(inductor: Inductor, rows: Sequence[LabelledQuery], *, with_options: bool = True) -> dict[str, Any]:
     """Classify labelled queries and score the answers with :func:`score`."""
-    return score(_classify(inductor, rows, with_options=with_options), rows)
+    return score(classify(inductor, rows, with_options=with_options), rows)
 
 
-def _classify(
-    inductor: Inductor, rows: Sequence[LabelledQuery], *, with_options: bool = True
-) -> list[TaskDistribution]:
+def classify(inductor: Inductor, rows: Sequence[LabelledQuery], *, with_options: bool = True) -> list[TaskDistribution]:
+    """The distribution of each row's question."""
     return inductor.classify_batch(
         [row.question for row in rows],
         [row.duration_s or None for row in rows],
@@ -30,22 +33,29 @@ def score(predicted: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) 
     """Figures of predictions against labels.
 
     Returns:
-        ``accuracy``; ``accuracy_label2`` (a second valid label counts too); ``macro_f1`` over the task types that
-        occur; ``recall`` by task type (None where it does not occur); ``confusion`` ``[8][8]``, rows are labels;
-        ``ece`` with ten equal buckets; ``buckets``: count, accuracy and mean confidence by confidence in steps of 0.2.
+        ``accuracy``; ``accuracy_label2`` (a second valid label counts too); ``group_accuracy`` and
+        ``group_accuracy_label2``, the same of the sensitivity group (App. A.2), which decides the budget;
+        ``macro_f1`` over the task types that occur; ``recall`` by task type (None where it does not occur);
+        ``confusion`` ``[8][8]``, rows are labels; ``ece`` with ten equal buckets; ``buckets``: count, accuracy and
+        mean confidence by confidence in steps of 0.2.
     """
     confusion = [[0] * NUM_TASK_TYPES for _ in range(NUM_TASK_TYPES)]
-    right, right2 = [], 0
+    right, right2, groups = [], 0, [0, 0]
     for distribution, row in zip(predicted, rows, strict=True):
         confusion[row.label - 1][distribution.task.index - 1] += 1
         right.append(distribution.task.index == row.label)
         right2 += distribution.task.index in (row.label, row.label2)
+        valid = [TaskType(label).sensitivity for label in (row.label, row.label2) if label]
+        groups[0] += distribution.task.sensitivity is valid[0]
+        groups[1] += distribution.task.sensitivity in valid
     confidence = [distribution.confidence for distribution in predicted]
     recall = [row[i] / sum(row) if sum(row) else None for i, row in enumerate(confusion)]
     return {
         "count": len(rows),
         "accuracy": sum(right) / len(rows),
         "accuracy_label2": right2 / len(rows),
+        "group_accuracy": groups[0] / len(rows),
+        "group_accuracy_label2": groups[1] / len(rows),
         "macro_f1": _macro_f1(confusion),
         "recall": recall,
         "confusion": confusion,
@@ -94,10 +104,12 @@ def duration_robustness(inductor: Inductor, rows: Sequence[LabelledQuery]) -> di
         ``durations_s``; ``accuracy`` at each; ``changed``: share of queries whose type is not the same at all of
         them; ``largest_shift``: largest change of a query's probability of any type.
     """
-    by_duration = []
-    for duration_s in DURATIONS_S:
-        asked = [replace(row, duration_s=duration_s) for row in rows]
-        by_duration.append(_classify(inductor, asked))
+    by_duration = [classify(inductor, [replace(row, duration_s=None) for row in rows])]
+    for duration_s in DURATIONS_S[1:]:
+        if not getattr(inductor, "use_duration", True):  # it reads the same text whatever the length
+            by_duration.append(by_duration[0])
+            continue
+        by_duration.append(classify(inductor, [replace(row, duration_s=duration_s) for row in rows]))
     types = list(zip(*[[d.task.index for d in found] for found in by_duration], strict=True))
     shifts = [
         max(abs(a - b) for a, b in zip(first.probabilities, other.probabilities, strict=True))
@@ -122,8 +134,8 @@ def paraphrase_drop(inductor: Inductor, rows: Sequence[LabelledQuery]) -> dict[s
     pairs = [row for row in rows if row.paraphrase]
     if not pairs:
         return None
-    before = _classify(inductor, pairs)
-    after = _classify(inductor, [replace(row, question=row.paraphrase or "") for row in pairs])
+    before = classify(inductor, pairs)
+    after = classify(inductor, [replace(row, question=row.paraphrase or "") for row in pairs])
     first, second = score(before, pairs), score(after, pairs)
     return {
         "count": len(pairs),
@@ -132,4 +144,51 @@ def paraphrase_drop(inductor: Inductor, rows: Sequence[LabelledQuery]) -> dict[s
         "accuracy_label2": first["accuracy_label2"],
         "accuracy_paraphrased_label2": second["accuracy_label2"],
         "same_type": sum(a.task is b.task for a, b in zip(before, after, strict=True)) / len(pairs),
+    }
+
+
+def by_part(
+    found: Sequence[TaskDistribution], rows: Sequence[LabelledQuery], name: str
+) -> dict[str, dict[str, Any]] | None:
+    """:func:`score` of the rows of each value of a field (``dataset``, ``language``); None where there is but one."""
+    parts: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        parts.setdefault(getattr(row, name), []).append(i)
+    if len(parts) < 2:
+        return None
+    return {part: score([found[i] for i in of], [rows[i] for i in of]) for part, of in sorted(parts.items())}
+
+
+def typo_drop(
+    inductor: Inductor,
+    rows: Sequence[LabelledQuery],
+    found: Sequence[TaskDistribution],
+    slips: int = 2,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Accuracy on questions with slips of typing.
+
+    Args:
+        inductor: the Inductor.
+        rows: the questions.
+        found: what it says of them as they are.
+        slips: letters swapped, doubled or lost in each question of at least eight characters.
+        seed: of their places.
+
+    Returns:
+        ``accuracy_typos`` and ``accuracy_typos_label2``, and ``same_type``: share that keeps its type.
+    """
+    rng = random.Random(seed)
+    typed = []
+    for row in rows:
+        text = row.question
+        for _ in range(slips):
+            text = slip(text, rng)
+        typed.append(replace(row, question=text))
+    after = classify(inductor, typed)
+    figures = score(after, rows)
+    return {
+        "accuracy_typos": figures["accuracy"],
+        "accuracy_typos_label2": figures["accuracy_label2"],
+        "same_type": sum(a.task is b.task for a, b in zip(found, after, strict=True)) / len(rows),
     }

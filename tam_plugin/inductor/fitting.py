@@ -7,10 +7,12 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tam_plugin.inductor.classifiers import pad_ids
-from tam_plugin.inductor.dataset import LabelledQuery
+from tam_plugin.inductor.dataset import NO_QUESTION, LabelledQuery
+from tam_plugin.inductor.progress import Progress
 from tam_plugin.taxonomy import NUM_TASK_TYPES
 
 if TYPE_CHECKING:
@@ -49,11 +51,14 @@ class FitOptions:
 
 
 def targets(rows: Sequence[LabelledQuery], options: FitOptions) -> Tensor:
-    """Soft targets ``[B, 8]``: the label, its second valid label's share, and smoothing."""
+    """Soft targets ``[B, 8]``: the label, its second valid label's share, and smoothing; without a label all alike."""
     import torch
 
     target = torch.full((len(rows), NUM_TASK_TYPES), options.label_smoothing / NUM_TASK_TYPES)
     for i, row in enumerate(rows):
+        if row.label == NO_QUESTION:
+            target[i] = 1 / NUM_TASK_TYPES
+            continue
         share = options.label2_weight if row.label2 else 0.0
         target[i, row.label - 1] += (1 - share) * (1 - options.label_smoothing)
         if row.label2:
@@ -75,33 +80,34 @@ def fit(
     draw: Callable[[], tuple[list[list[int]], Tensor]],
     options: FitOptions,
     rng: random.Random,
+    folder: Path | None = None,
 ) -> None:
     """Train in place; the model ends with the average of its weights over the later steps.
 
     Args:
         model: the classifier.
-        draw: gives the token ids and soft targets ``[rows, L]`` of one epoch, with fresh noise; always as many rows.
+        draw: gives the token ids and soft targets ``[rows, L]`` of one epoch, with fresh noise from ``rng``; always as
+            many rows.
         options: settings.
-        rng: order of the batches.
+        rng: noise, and the order of the batches.
+        folder: where progress is kept every :data:`KEEP_STEPS` steps, and resumed from; None keeps none.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.optim.swa_utils import AveragedModel
 
+    model.word_embeddings.requires_grad_(options.train_words)
+    progress = Progress.resume(folder, model, rng)
     ids, target = draw()
     steps = options.epochs * math.ceil(len(ids) / options.batch_size)
-    model.word_embeddings.requires_grad_(options.train_words)
-    optimizer, schedule = _optimizer(model, steps, options)
-    average = AveragedModel(model)
+    optimizer, schedule = _optimizer(model, steps, options, progress)
     bfloat16 = has_bfloat16()
     # The flash kernel's bfloat16 backward is several times slower on a CPU than plain matrix products.
     kernels = [SDPBackend.MATH] if bfloat16 else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
     model.train()
-    step, running = 0, 0.0
-    for epoch in range(options.epochs):
-        if epoch:
-            ids, target = draw()
-        for chosen in length_batches([len(i) for i in ids], options.batch_size, rng):
+    step, running = progress.step, 0.0
+    while step < steps:
+        batches = length_batches([len(i) for i in ids], options.batch_size, rng)
+        for chosen in batches[step - progress.epoch_start :]:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16), sdpa_kernel(kernels):
                 logits = model(*pad_ids([ids[i] for i in chosen], pad_id=0))
             loss = torch.nn.functional.cross_entropy(logits.float(), target[chosen])
@@ -112,14 +118,29 @@ def fit(
             schedule.step()
             step += 1
             if step > options.average_from * steps:
-                average.update_parameters(model)
-            running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
-            if sys.stderr.isatty() or step % 200 == 0 or step == steps:
-                start, end = ("\r", "") if sys.stderr.isatty() else ("", "\n")
-                line = f"{start}epoch {epoch + 1}, step {step}/{steps}, loss {running:.3f}"
-                print(line, end=end, file=sys.stderr, flush=True)
-    model.load_state_dict(average.module.state_dict())
+                progress.add_to_average(model)
+            running = loss.item() if not running else 0.98 * running + 0.02 * loss.item()
+            _report(step, steps, step // max(1, len(batches)), running)
+            if folder is not None and step % KEEP_STEPS == 0:
+                progress.keep(folder, step, model, optimizer)
+        if step < steps:
+            progress.begin_epoch(step, rng)
+            ids, target = draw()
+    progress.load_average(model)
     model.eval()
+
+
+KEEP_STEPS = 100
+"""Steps between two notes of a run's progress on disk."""
+
+
+def _report(step: int, steps: int, epochs: int, loss: float) -> None:
+    """One line on a terminal that is written over, a line every 50 steps elsewhere."""
+    terminal = sys.stderr.isatty()
+    if terminal or step % 50 == 0 or step == steps:
+        start, end = ("\r", "") if terminal else ("", "\n")
+        line = f"{start}epoch {epochs + 1}, step {step}/{steps}, loss {loss:.3f}"
+        print(line, end=end, file=sys.stderr, flush=True)
 
 
 def has_bfloat16() -> bool:
@@ -130,7 +151,8 @@ def has_bfloat16() -> bool:
     return bool(supported and supported())
 
 
-def _optimizer(model: nn.Module, steps: int, options: FitOptions):
+def _optimizer(model: nn.Module, steps: int, options: FitOptions, progress: Progress):
+    """AdamW and its schedule, as far as ``progress`` has come."""
     import torch
 
     head = [p for name, p in model.named_parameters() if name.startswith("head.")]
@@ -140,9 +162,14 @@ def _optimizer(model: nn.Module, steps: int, options: FitOptions):
         weight_decay=options.weight_decay,
         fused=True,
     )
+    progress.load_optimizer(model, optimizer)
     warmup = max(1, steps // 10)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+        optimizer,
+        lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup))),
+        last_epoch=progress.step - 1,
     )
     return optimizer, schedule
 

@@ -13,6 +13,7 @@ from tam_plugin.errors import InputError
 from tam_plugin.hub import is_hub_name
 from tam_plugin.inductor import storage
 from tam_plugin.inductor.classifiers import Classifier, CompactClassifier, HuggingFaceClassifier, padded_length
+from tam_plugin.inductor.doubt import Doubt
 from tam_plugin.inductor.labels import map_labels, read_extensions
 from tam_plugin.inductor.parallel import Workers
 from tam_plugin.inductor.text import PreparedQuery, QueryTruncatedWarning, build_input, prepare_query
@@ -37,6 +38,7 @@ class Inductor:
         max_tokens: the longest input that the classifier reads; longer ones lose their middle.
         extensions: those of the extra labels that the checkpoint says how to treat (``tam_extensions``). One that is
             more probable than each of the eight and the other extensions becomes the distribution's ``extension``.
+        doubt: which of the checkpoint's answers mean nothing; None where it does not say.
         use_options: whether the input text carries answer options.
         use_duration: whether the input text carries the video's length class.
     """
@@ -52,6 +54,7 @@ class Inductor:
         self._extensions = read_extensions(config, labels, where=where)
         self.extensions = tuple(self._extensions.values())
         self.temperature = storage.read_temperature(config, where=where)
+        self.doubt = Doubt.from_config(config, where=where)
         self.use_options = storage.read_flag(config, "tam_use_options", default=True, where=where)
         self.use_duration = storage.read_flag(config, "tam_use_duration", default=True, where=where)
 
@@ -150,7 +153,7 @@ class Inductor:
         found = map(logits, batches) if workers is None else workers.map(logits, batches)
         for (chosen, _), rows in zip(batches, found, strict=True):
             for i, row in zip(chosen, rows, strict=True):
-                results[i] = self._distribution(row)
+                results[i] = self._judged(self._distribution(row), prepared[i])
         return [result for result in results if result is not None]
 
     def _batches(self, lengths: list[int], batch_size: int) -> list[tuple[list[int], int]]:
@@ -173,6 +176,12 @@ class Inductor:
         found = TaskDistribution.from_logits(eight)
         extension = self._likeliest_extension(logits, max(eight))
         return found if extension is None else replace(found, extension=extension)
+
+    def _judged(self, found: TaskDistribution, query: PreparedQuery) -> TaskDistribution:
+        """What is found, as far as the checkpoint vouches for it."""
+        if self.doubt is None:
+            return found
+        return self.doubt.judge(found, query, self._classifier.unknown_share(query.text))
 
     def _likeliest_extension(self, logits: list[float], peak: float) -> TaskExtension | None:
         """The extension whose logit is above ``peak``, that of the likeliest of the eight; None without one."""

@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.inductor import off_home
 from tam_plugin.inductor.data.records import read_lines
 from tam_plugin.inductor.dataset import LabelledQuery, read_queries
-from tam_plugin.inductor.evaluation import duration_robustness, evaluate, paraphrase_drop
+from tam_plugin.inductor.evaluation import (
+    by_part,
+    classify,
+    duration_robustness,
+    evaluate,
+    paraphrase_drop,
+    score,
+    typo_drop,
+)
 from tam_plugin.inductor.model import Inductor
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import TaskDistribution, TaskType
 
+Judged = tuple[TaskDistribution, TaskType, float | None]
+Cost = Callable[[Iterable[Judged]], dict[str, dict[str, float]]]
+"""From what is said of questions, their true types and durations to figures by type, as ``budget.cost.bought``."""
 EMBEDDED = "embedded"
 TIMED_QUERIES = 100
 
@@ -27,6 +39,7 @@ def run(
     compare: Sequence[str] = (),
     paraphrases: Sequence[str] = (),
     as_json: bool = False,
+    cost: Cost | None = None,
 ) -> int:
     """Evaluate, print, and write ``report.md``, ``report.json`` and the figures if there is a folder for them.
 
@@ -37,6 +50,7 @@ def run(
         compare: further checkpoints that the first is set beside, on the first file.
         paraphrases: files of ``tam data paraphrase``, whose rows name their original in ``paraphrase_of``.
         as_json: print JSON instead of Markdown.
+        cost: what is bought for the questions of each true task type; None leaves it out.
 
     Raises:
         InputError: a file or checkpoint cannot be read, or a paraphrase's original is in none of ``files``.
@@ -47,11 +61,18 @@ def run(
     report: dict[str, Any] = {"inductor": inductor or EMBEDDED, "temperature": model.temperature, "files": {}}
     for path, rows in data.items():
         print(f"tam inductor eval: {len(rows)} queries of {path}", file=sys.stderr)
+        found = classify(model, rows)
         report["files"][Path(path).stem] = {
-            **evaluate(model, rows),
+            **score(found, rows),
+            "languages": by_part(found, rows, "language"),
+            "sources": by_part(found, rows, "dataset"),
+            "cost": None if cost is None else cost(_judged(found, rows)),
+            "selective": off_home.selective(found, rows),
+            "typos": typo_drop(model, rows, found),
             "paraphrases": paraphrase_drop(model, rows),
             "durations": duration_robustness(model, rows),
         }
+        report.setdefault("off_home", off_home.detection(model, found, off_home.read_texts()))
     report["paraphrase_files"] = {name: paraphrase_drop(model, rows) for name, rows in pairs.items()}
     first = next(iter(data.values()))
     names = [inductor, *compare] if compare else []
@@ -127,11 +148,8 @@ def describe(report: dict[str, Any]) -> str:
     files = report["files"]
     out = [f"# Inductor: {report['inductor']}", "", f"Temperature {report['temperature']:g}.", ""]
     out += _table(
-        ["queries", "rows", "accuracy", "with second labels", "macro-F1", "ECE"],
-        [
-            [n, f["count"], *(f"{f[k]:.3f}" for k in ("accuracy", "accuracy_label2", "macro_f1", "ece"))]
-            for n, f in files.items()
-        ],
+        ["queries", *_HEAD],
+        [_figures(n, f) for n, f in files.items()],
     )
     for name, file in files.items():
         out += ["", f"## {name}", "", "Confusion (rows: label, columns: predicted, share of the row; Tab. 6):", ""]
@@ -147,6 +165,9 @@ def describe(report: dict[str, Any]) -> str:
         titles = ["confidence", "rows", "accuracy", "mean confidence"]
         table = [[title, *values] for title, values in zip(titles, buckets, strict=True)]
         out += _table(table[0], table[1:])
+        out += _parts("By language:", file["languages"]) + _parts("By source:", file["sources"])
+        out += _cost(file["cost"])
+        out += _selective(file["selective"], file["typos"])
         out += _paraphrased(file["paraphrases"])
         durations = file["durations"]
         shown = ", ".join("unknown" if d is None else f"{d:g} s" for d in durations["durations_s"])
@@ -157,6 +178,7 @@ def describe(report: dict[str, Any]) -> str:
         ]
     for name, figures in report["paraphrase_files"].items():
         out += ["", f"## {name}", *_paraphrased(figures)]
+    out += _off_home(report["off_home"], next(iter(files)))
     if report["comparison"]:
         out += ["", "## Bases (Tab. 2a)", ""]
         head = ["Inductor", "accuracy", "with second labels", "macro-F1", "ECE", "seconds per 100", "seconds to load"]
@@ -167,6 +189,55 @@ def describe(report: dict[str, Any]) -> str:
         ]
         out += _table(head, lines)
     return "\n".join(out) + "\n"
+
+
+_HEAD = ("rows", "accuracy", "with second labels", "sensitivity group", "with second labels", "macro-F1", "ECE")
+_KEYS = ("accuracy", "accuracy_label2", "group_accuracy", "group_accuracy_label2", "macro_f1", "ece")
+
+
+def _figures(name: str, figures: dict[str, Any]) -> list[Any]:
+    return [name, figures["count"], *(f"{figures[key]:.3f}" for key in _KEYS)]
+
+
+def _parts(title: str, parts: dict[str, dict[str, Any]] | None) -> list[str]:
+    if parts is None:
+        return []
+    return ["", title, "", *_table(["", *_HEAD], [_figures(name, figures) for name, figures in parts.items()])]
+
+
+def _judged(found: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) -> list[Judged]:
+    return [(f, TaskType(row.label), row.duration_s or None) for f, row in zip(found, rows, strict=True)]
+
+
+def _cost(figures: dict[str, dict[str, float]] | None) -> list[str]:
+    if figures is None:
+        return []
+    head = ["true type", "rows", "frames", "if the type were known", "visual tokens", "if the type were known"]
+    keys = ("frames", "frames_of_label", "visual_tokens", "visual_tokens_of_label")
+    rows = [[label, f["count"], *(f"{f[key]:,.0f}" for key in keys)] for label, f in figures.items()]
+    return ["", "What is bought, on average:", "", *_table(head, rows)]
+
+
+def _selective(figures: dict[str, Any], typos: dict[str, float]) -> list[str]:
+    kept = ", ".join(f"{accuracy:.3f} at {float(share):.0%}" for share, accuracy in figures["kept"].items())
+    sign = "–" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+    return [
+        "",
+        f"Accuracy with second labels if only the surest share is answered: {kept}. AUROC of the confidence as a sign "
+        f"of a right answer: {sign}.",
+        "",
+        f"With two slips of typing in each question: accuracy {typos['accuracy_typos']:.3f}, with second labels "
+        f"{typos['accuracy_typos_label2']:.3f}; {typos['same_type']:.1%} keep their type.",
+    ]
+
+
+def _off_home(kinds: dict[str, dict[str, Any]], home: str) -> list[str]:
+    head = ["text", "rows", "AUROC", "mean confidence", "baseline's budget"]
+    rows = [
+        [kind, f["count"], f"{f['auroc']:.3f}", f"{f['confidence']:.2f}", f"{f['unknown']:.0%}"]
+        for kind, f in kinds.items()
+    ]
+    return ["", f"## Texts that ask nothing about a video, against the questions of {home}", "", *_table(head, rows)]
 
 
 def _paraphrased(figures: dict[str, Any] | None) -> list[str]:

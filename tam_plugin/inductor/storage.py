@@ -1,8 +1,10 @@
 """The compact checkpoint of the embedded Inductor: a folder of ``config.json``, ``tokenizer.json``, safetensors.
 
 Matrices are stored as int8 with one scale a row (value = int8 · scale), vectors as float32; after loading everything
-is float32. ``config.json`` holds ``format``, the encoder's sizes, ``id2label``, the temperature and which parts of
-the input text (:mod:`tam_plugin.inductor.text`) the classifier was trained with.
+is float32. Large tables of word vectors are stored in 4 bits: two values a byte, with a float16 scale for each 32 of
+them (value = (q - 8) · scale). A base in 4 bits has them so, and storing such a table again changes nothing.
+``config.json`` holds ``format``, the encoder's sizes, ``id2label``, the temperature and which parts of the input text
+(:mod:`tam_plugin.inductor.text`) the classifier was trained with.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 _SCALE = ".scale"
+_BLOCK = 32
+_BLOCKS_FROM = 40_000
+"""Word vectors of at least so many pieces are stored in 4 bits."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -55,14 +60,55 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return torch.round(weight / scale[:, None]).to(torch.int8), scale.to(torch.float32)
 
 
+def quantize_blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix ``[R, C]`` in 4 bits: bytes ``[R, C/2]`` and float16 scales ``[R, C/32]``.
+
+    A block's value of largest magnitude becomes -8 · scale, so values that were stored so once come back unchanged.
+    In a block's 16 bytes the low halves are its first 16 values.
+    """
+    import torch
+
+    blocks = weight.reshape(len(weight), -1, _BLOCK)
+    peak = blocks.gather(2, blocks.abs().argmax(dim=2, keepdim=True))
+    scale = (peak / -8).to(torch.float16)
+    step = torch.where(scale == 0, torch.ones_like(scale), scale).float()
+    levels = torch.round(blocks / step).clamp_(-8, 7).add_(8).to(torch.uint8)
+    packed = levels[..., :16] | (levels[..., 16:] << 4)
+    return packed.reshape(len(weight), -1), scale.squeeze(2)
+
+
+def restore_blocks(packed: Tensor, scale: Tensor) -> Tensor:
+    """The float32 matrix ``[R, C]`` of what :func:`quantize_blocks` gave."""
+    import torch
+
+    bytes_RBh = packed.reshape(len(packed), -1, _BLOCK // 2)
+    values = torch.cat([bytes_RBh & 15, bytes_RBh >> 4], dim=2).to(torch.float32).sub_(8)
+    return values.mul_(scale.float()[..., None]).reshape(len(packed), -1)
+
+
+def in_blocks(value: Tensor) -> bool:
+    """Whether a matrix is a table of word vectors so large that it is stored in 4 bits."""
+    return len(value) >= _BLOCKS_FROM and value.shape[1] % _BLOCK == 0
+
+
+def as_stored(value: Tensor) -> Tensor:
+    """A matrix as it comes back after saving and loading."""
+    if in_blocks(value):
+        return restore_blocks(*quantize_blocks(value))
+    rows, scale = quantize_rows(value)
+    return rows.float() * scale[:, None]
+
+
 def save_weights(path: Path, state: dict[str, Tensor]) -> None:
-    """Write a state dict: matrices as int8 rows, the rest as float32."""
+    """Write a state dict: matrices as int8 rows, large tables of word vectors in 4 bits, the rest as float32."""
     from safetensors.torch import save_file
 
     stored = {}
     for name, tensor in state.items():
         value = tensor.detach().float().cpu()
-        if value.ndim == 2:
+        if value.ndim == 2 and in_blocks(value):
+            stored[name], stored[name + _SCALE] = quantize_blocks(value)
+        elif value.ndim == 2:
             stored[name], stored[name + _SCALE] = quantize_rows(value)
         else:
             stored[name] = value.contiguous()
@@ -74,7 +120,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         InputError: the file is missing or no safetensors file.
-        ConfigError: int8 rows without their scales.
+        ConfigError: quantised rows without their scales.
     """
     import torch
     from safetensors import SafetensorError
@@ -89,16 +135,18 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     for name, tensor in stored.items():
         if name.endswith(_SCALE):
             continue
+        if tensor.dtype in (torch.int8, torch.uint8) and name + _SCALE not in stored:
+            raise ConfigError(f"{str(path)!r}: the {str(tensor.dtype)[6:]} weight {name!r} has no {name + _SCALE!r}")
         if tensor.dtype == torch.int8:
-            scale = stored.get(name + _SCALE)
-            if scale is None:
-                raise ConfigError(f"{str(path)!r}: the int8 weight {name!r} has no {name + _SCALE!r}")
+            scale = stored[name + _SCALE]
             if tensor.ndim != 2 or scale.shape != tensor.shape[:1]:
                 raise ConfigError(
                     f"{str(path)!r}: {name!r} has shape {list(tensor.shape)}, its scales {list(scale.shape)}; "
                     "expected a matrix and one scale per row"
                 )
             state[name] = tensor.to(torch.float32).mul_(scale[:, None])
+        elif tensor.dtype == torch.uint8:
+            state[name] = restore_blocks(tensor, stored[name + _SCALE])
         else:
             state[name] = tensor.to(torch.float32)
     return state

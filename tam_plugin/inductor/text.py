@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tam_plugin.errors import InputError, TamNotice, check_unicode
+from tam_plugin.inductor.instructions import INSTRUCTIONS, OPTION_HEADING, ROLE, SENTENCE_START
 from tam_plugin.taxonomy import check_duration_s, length_class
 
 MAX_QUERY_CHARS = 2000
@@ -51,33 +52,12 @@ class PreparedQuery:
 _PLACEHOLDER = re.compile(r"<\s*/?\s*(?:image|video|audio|speech|vid|img|im_start|im_end)[^<>]{0,20}>", re.IGNORECASE)
 _NUMBER = r"\s*\(?\s*-?\d+(?:\.\d+)?\s*\)?\s*"
 _BOX = re.compile(rf"[\[(<]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])>]")
-_OPTION_LINE = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s*(\S.*)$")
-_OPTION_HEADING = re.compile(r"(?im)(?<![\w,])(?:options|choices|answer choices|candidates)\s*:\s*$")
-_ROLE = re.compile(r"^\s*(?:question|query|q)\s*:\s*", re.IGNORECASE)
-_BLANK = re.compile(r"\s+")
-
-# An instruction on the form of the answer: a sentence that opens with one of these and speaks of the answer, its letter
-# or its length, never of the video.
-_REST = r"[^.!?:\n]{0,140}"
-_INSTRUCTIONS = re.compile(
-    "|".join(
-        (
-            r"(?:please\s+)?(?:answer|respond|reply)(?:\s+(?:to\s+)?(?:the|this|my)\s+question)?\s+"
-            rf"(?:with|using|by|in|directly|concisely|briefly|shortly|only)\b{_REST}",
-            r"(?:please\s+)?(?:select|choose|pick|give|provide|output|return|indicate|only\s+give)\s+(?:only\s+|me\s+)?"
-            r"(?:the\s+|a\s+|your\s+)?(?:single\s+)?(?:best|correct|right|short|brief|one-word|most\s+\w+)?\s*"
-            rf"(?:option|choice|answer|response|letter)s?\b{_REST}",
-            rf"(?:please\s+)?(?:only\s+)?(?:output|return|write|reply|respond)\s+(?:only|with|just)\b{_REST}",
-            r"(?:the\s+)?(?:best|correct)\s+(?:answer|option)\s+is\s*:?\s*\(?$",
-            rf"your\s+(?:answer|response)\s+should\s+be{_REST}",
-            rf"(?:please\s+)?(?:keep|make)\s+(?:the|your)\s+answer\s+(?:short|brief|concise){_REST}",
-            r"(?:use|using)\s+(?:a\s+single|one|short|few)\s+words?(?:\s+or\s+(?:a\s+)?(?:short\s+)?phrase)?(?=\s*(?:[.!]|$))",
-            r"answer\s*:\s*\(?$",
-        )
-    ),
-    re.IGNORECASE | re.MULTILINE,
+_ALPHABETS = ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "АБВГДЕЖЗ", "가나다라마바사", "أبجدهوز", "कखगघङच", "①②③④⑤⑥⑦⑧⑨")
+"""What options are lettered by, in order."""
+_OPTION_LINE = re.compile(
+    rf"^\s*[(（]?(?:([{''.join(_ALPHABETS[:-1])}])\s*[.):：、．）]|([{_ALPHABETS[-1]}]))\s*(\S.*)$"
 )
-_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n)\]\"'])\s*$")
+_BLANK = re.compile(r"\s+")
 
 
 def prepare_query(query: str) -> PreparedQuery:
@@ -105,7 +85,7 @@ def prepare_query(query: str) -> PreparedQuery:
     question, options = _split_options(text)
     asked = _one_line(_strip_instructions(question))
     question = asked or _one_line(text)
-    return PreparedQuery(_ROLE.sub("", question) or question, options, notice, asks=bool(asked))
+    return PreparedQuery(ROLE.sub("", question) or question, options, notice, asks=bool(asked))
 
 
 def build_input(
@@ -156,7 +136,7 @@ def clean_options(options: Sequence[str] | None) -> tuple[str, ...]:
         check_unicode(option, what="the option")
         line = option[: 4 * MAX_OPTION_CHARS]
         match = _OPTION_LINE.match(line)
-        line = _one_line(match.group(2) if match else line)[:MAX_OPTION_CHARS].rstrip(" .")
+        line = _one_line(match.group(3) if match else line)[:MAX_OPTION_CHARS].rstrip(" .")
         if line:
             cleaned.append(line)
     return tuple(cleaned)
@@ -167,18 +147,21 @@ def _one_line(text: str) -> str:
 
 
 def _split_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """Take lines lettered A, B, C ... out of the text when there are at least two in order."""
+    """Take lines lettered A, B, C ... or in another alphabet out of the text, when two or more are in order."""
     lines = text.splitlines()
     found: list[tuple[int, str]] = []
+    alphabet = None
     for number, line in enumerate(lines):
         match = _OPTION_LINE.match(line)
-        if match and match.group(1) == chr(ord("A") + len(found)):
-            found.append((number, match.group(2)))
+        letter = (match.group(1) or match.group(2)) if match else ""
+        alphabet = alphabet or next((a for a in _ALPHABETS if a[0] == letter), None)
+        if match and alphabet and letter == alphabet[len(found) : len(found) + 1]:
+            found.append((number, match.group(3)))
     if len(found) < 2:
         return text, ()
     taken = {number for number, _ in found}
     rest = "\n".join(line for number, line in enumerate(lines) if number not in taken)
-    rest = _OPTION_HEADING.sub(" ", rest)
+    rest = OPTION_HEADING.sub(" ", rest)
     return (rest, clean_options([option for _, option in found])) if rest.strip() else (text, ())
 
 
@@ -186,11 +169,11 @@ def _strip_instructions(text: str) -> str:
     """Remove instructions on the form of the answer where they open a sentence."""
 
     def blank_at_sentence_start(match: re.Match[str]) -> str:
-        opens = _SENTENCE_START.search(text[max(0, match.start() - 80) : match.start()] or "\n")
-        asks = text[match.end() : match.end() + 1] == "?"
+        opens = SENTENCE_START.search(text[max(0, match.start() - 80) : match.start()] or "\n")
+        asks = text[match.end() : match.end() + 1] in ("?", "？", "؟")
         return " " if opens and not asks else match.group(0)
 
-    stripped = _INSTRUCTIONS.sub(blank_at_sentence_start, text)
+    stripped = INSTRUCTIONS.sub(blank_at_sentence_start, text)
     if stripped != text:
         stripped = re.sub(r"(?<=[.!?\s])(?:\s*[.!:]+)+(?=\s|$)", "", " " + stripped)
     return stripped.strip()

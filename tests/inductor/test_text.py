@@ -51,6 +51,42 @@ def test_a_request_about_the_video_is_kept(query: str) -> None:
     assert prepare_query(query).text == query
 
 
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("请用选项字母回答：他手里拿的是什么？", "他手里拿的是什么？"),
+        ("请选择正确的答案。猫在哪里？", "猫在哪里？"),
+        ("Elige la opción correcta. ¿Dónde está el gato?", "¿Dónde está el gato?"),
+        ("一言で答えて。猫はどこ？", "猫はどこ？"),
+        ("Antworte nur mit dem Buchstaben: Wo ist die Katze?", "Wo ist die Katze?"),
+        ("Où est le chat ? Répondez par une seule lettre.", "Où est le chat ?"),
+        ("Responda apenas com a letra. Onde está o gato?", "Onde está o gato?"),
+        ("Ответь только буквой: где кот?", "где кот?"),
+        ("고양이는 어디 있어요? 기호로만 답하세요.", "고양이는 어디 있어요?"),
+        ("أجب بالحرف فقط: أين القطة؟", "أين القطة؟"),
+        ("केवल अक्षर में उत्तर दें। बिल्ली कहाँ है?", "बिल्ली कहाँ है?"),
+        ("Rispondi con una parola: dov'è il gatto?", "dov'è il gatto?"),
+        ("Pregunta: ¿qué hace?", "¿qué hace?"),
+        # requests about the video
+        ("请选择最合适的标题", "请选择最合适的标题"),
+        ("¿Qué responde el ministro?", "¿Qué responde el ministro?"),
+        ("Wähle einen Titel für das Video", "Wähle einen Titel für das Video"),
+        ("彼は何と答えましたか", "彼は何と答えましたか"),
+    ],
+)
+def test_instructions_of_other_languages_are_left_out(query: str, asked: str) -> None:
+    assert prepare_query(query).text == asked
+
+
+def test_options_with_fullwidth_marks_are_options() -> None:
+    prepared = prepare_query("他在做什么？\n选项：\nA. 跑步\nB、做饭\n（C）睡觉")
+    assert (prepared.text, prepared.options) == ("他在做什么？", ("跑步", "做饭", "睡觉"))
+    for letters in ("АБВ", "가나다", "أبج", "कखग"):
+        lines = "\n".join(f"{letter}) x{n}" for n, letter in enumerate(letters))
+        assert prepare_query(f"Why?\n{lines}").options == ("x0", "x1", "x2")
+    assert prepare_query("Why?\n① run\n② walk").options == ("run", "walk")
+
+
 def test_lettered_lines_become_options() -> None:
     prepared = prepare_query("What is he doing?\nOptions:\nA. Running.\n(B) Cooking a meal\nC) None: he left\nAnswer:")
     assert prepared.text == "What is he doing?"

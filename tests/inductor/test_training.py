@@ -22,8 +22,8 @@ from tam_plugin.inductor.dataset import LabelledQuery, add_noise, cap_per_source
 from tam_plugin.inductor.evaluation import score
 from tam_plugin.inductor.fitting import FitOptions, fit_temperature, targets
 from tam_plugin.inductor.grammar import Corpus, inflect
+from tam_plugin.inductor.split import TrainingOptions, split_rows
 from tam_plugin.inductor.storage import load_weights, quantize_rows, save_weights
-from tam_plugin.inductor.training import TrainingOptions, split_rows
 from tam_plugin.taxonomy import TaskDistribution
 
 TAM = [sys.executable, "-m", "tam_plugin.cli.main"]
@@ -136,7 +136,7 @@ def test_the_written_corpus_is_large_varied_and_balanced() -> None:
 
 
 def test_held_out_and_left_out_rows_are_not_trained_on() -> None:
-    options = TrainingOptions(grammar_per_label=5, leave_out=("home",), held_out=0.2)
+    options = TrainingOptions(grammar_per_label=5, leave_out=("home",), held_out=0.2, no_question=10)
     split = split_rows(options, random.Random(4))
     again = split_rows(options, random.Random(4))
     trained, held = ({(r.question, r.options) for r in rows} for rows in (split.train, split.held_written))
@@ -144,9 +144,11 @@ def test_held_out_and_left_out_rows_are_not_trained_on() -> None:
     assert {r.dataset for r in split.train} & {"home"} == set() and "home" not in {
         r.dataset for r in split.held_written
     }
+    english = split_rows(TrainingOptions(grammar_per_label=5, no_question=0, languages=("en",)), random.Random(4))
+    assert {row.language for row in english.train} == {"en"} < {row.language for row in split.train}
     written = [row for row in written_queries() if row.dataset != "home"]
     assert len(split.held_written) == int(0.2 * len(written))
-    assert len(split.train) == len(written) - len(split.held_written) + 40
+    assert len(split.train) == len(written) - len(split.held_written) + 40 + 10
 
 
 def test_noise_keeps_labels_and_is_capped_by_source() -> None:
@@ -229,25 +231,37 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
     transformers.BertModel(config).save_pretrained(base)
     tokenizer.save(str(base / "tokenizer.json"))
     queries.write_text("\n".join(json.dumps({"question": f"why {i}", "label": 7, "dataset": "t"}) for i in range(40)))
-    sources = sorted({row.dataset for row in written_queries()})
+    kept, *others = sorted({row.dataset for row in written_queries()}, key=lambda name: name != "cameras")
     (out / "runs").mkdir(parents=True)
     (out / "runs" / "settings.txt").write_text("another run")
     command = ["inductor", "train", "--embedded", "--base", base, "--out", out, "--data", queries]
     refused = subprocess.run([*TAM, *map(str, command)], capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "left of a run with other settings: another run" in refused.stderr
     (out / "runs" / "settings.txt").unlink()
-    command += ["--leave-out", *sources[1:], "--grammar-per-label", 24]
-    numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3"]
+    command += ["--leave-out", *others, "--grammar-per-label", 24]
+    numbers = ["--epochs", "2", "--batch-size", "16", "--learning-rate", "2e-3", "--no-question", "20"]
     done = subprocess.run([*TAM, *map(str, command), *numbers], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    written = sum(row.dataset == sources[0] for row in written_queries())
-    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 and 0.25 <= figures["temperature"] <= 8
+    written = sum(row.dataset == kept for row in written_queries())
+    assert figures["rows"] == 36 + 8 * 24 + written - written // 10 + 20
+    assert 0.25 <= figures["temperature"] <= 8
     assert len(read_queries(out / "held_out.jsonl")) == written // 10
     inductor = Inductor.from_pretrained(out)
     assert inductor.temperature == pytest.approx(figures["temperature"], abs=1e-3)
     why, where = (inductor.classify(word).probabilities for word in ("why", "where"))
     assert why.index(max(why)) == 6 and where[6] < why[6] and math.isclose(sum(why), 1, abs_tol=1e-6)
+    assert inductor.doubt is not None and 0.16 <= inductor.doubt.min_confidence <= 0.35
+
+    # The result teaches a copy of itself; a first run without one of the sources raises the temperature.
+    taught = tmp_path / "taught"
+    again = [*command[:3], "--base", out, "--teacher", out, "--layers", 1, "--pilot", "t", "--data", queries]
+    again += ["--out", taught, "--leave-out", *others, "--grammar-per-label", 24, "--seeds", 0]
+    done = subprocess.run([*TAM, *map(str, again), *numbers], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["new_sources"] >= 1 and "tam inductor train: pilot, left-out sources" in done.stderr
+    assert Inductor.from_pretrained(taught).temperature == pytest.approx(figures["temperature"], abs=1e-3)
 
 
 def test_a_missing_base_is_one_line(tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ def reply_to(content: str, name: str, job: str) -> dict:
         question = content.split("<question>\n")[1].split("\n</question>", maxsplit=1)[0]
         same = "never right" in content or ("two names" in content and not again)
         return {"content": json.dumps({"paraphrase": question if same else f"Put another way, {question}"})}
+    if job == "translate":
+        question = content.split("<question>\n")[1].split("\n</question>", maxsplit=1)[0]
+        options = re.findall(r"^- (.*)$", content, re.MULTILINE)
+        wrong = "never right" in content or ("two names" in content and not again)
+        said = [f"zh {option}" for option in options] + ["one more"] * wrong
+        return {"content": json.dumps({"translation": f"zh {question}", "options": said or None})}
     answer = {"task": LABELS[label - 1], "second": LABELS[label % 8] if label % 2 else None}
     if "never right" in content or ("two names" in content and not again):
         answer["task"] = [LABELS[0], LABELS[1]]
@@ -178,7 +184,9 @@ class ChatServer:
             return await _send_pieces(writer, fault)
         if fault not in (None, "slow"):
             return await _fail(fault, writer)
-        job = "paraphrase" if '"paraphrase"' in request["messages"][0]["content"] else "tag"
+        system = request["messages"][0]["content"]
+        job = next((kind for kind in ("paraphrase", "translat") if f'{{"{kind}' in system), "tag")
+        job = "translate" if job == "translat" else job
         message = {"role": "assistant", **reply_to(content, name, job)}
         answer = {"choices": [{"message": message, "finish_reason": "stop"}]}
         # One letter, one token: figures that a test can work out.

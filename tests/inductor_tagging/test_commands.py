@@ -1,4 +1,4 @@
-"""``tam data tag`` and ``tam data paraphrase`` against a server that answers, fails and limits."""
+"""``tam data tag``, ``paraphrase`` and ``translate`` against a server that answers, fails and limits."""
 
 from __future__ import annotations
 
@@ -262,3 +262,33 @@ def test_paraphrases_keep_everything_else(tmp_path, tam):
     assert {row["reason"] for row in read(tmp_path / "out.jsonl.rejected.jsonl")} == {
         "no usable reply in 3: paraphrase is the question itself; expected other words"
     }
+
+
+def test_translations_keep_labels_and_the_number_of_options(tmp_path, tam):
+    rows = [
+        {**row, "label": 3, "label2": None, "options": ["red", "blue"] if i % 2 else None}
+        for i, row in enumerate(make_rows(12, ONE_OF_EACH))
+    ]
+    write(tmp_path / "in.jsonl", rows)
+    with ChatServer() as server:
+        code, err = tam("translate", *ARGV, "--base-url", server.url, "--to", "zh")
+        assert code == 0, err
+        assert "Chinese" in server.bodies[0]["messages"][0]["content"]
+        code, err = tam("translate", *ARGV, "--base-url", server.url, "--to", "de")
+        assert code == 2 and "made with another prompt" in err
+        code, err = tam("translate", *ARGV, "--base-url", server.url, "--to", "xx")
+        assert code == 2 and "--to 'xx': expected one of ar, de" in err
+    assert read(tmp_path / "out.jsonl") == [
+        {
+            **row,
+            "id": f"{row['id']}#zh",
+            "question": f"zh {row['question']}",
+            "options": row["options"] and ["zh red", "zh blue"],
+            "language": "zh",
+            "translation_of": row["id"],
+        }
+        for row in rows
+        if "never" not in row["question"]
+    ]
+    reasons = {row["reason"] for row in read(tmp_path / "out.jsonl.rejected.jsonl")}
+    assert reasons == {"no usable reply in 3: there are 3 options in the reply; expected 2, in their order"}

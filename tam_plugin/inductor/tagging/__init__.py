@@ -1,7 +1,8 @@
 """Queries labelled or said anew by a language model behind an OpenAI-compatible chat endpoint.
 
-:func:`tag.tag` asks for the task type, and :func:`paraphrase.paraphrase` for other words. Both are a :class:`Job`, and
-:func:`run_job` does the rest: it asks, keeps every answer, and goes on after a kill.
+:func:`tag.tag` asks for the task type, :func:`paraphrase.paraphrase` for other words, and :func:`translate.translate`
+for another language. Each is a :class:`Job`, and :func:`run_job` does the rest: it asks, keeps every answer, and
+resumes after a kill.
 """
 
 from __future__ import annotations

@@ -91,6 +91,26 @@ def parse_paraphrase(reply: Reply, row: Row) -> dict[str, Any]:
     return {"paraphrase": text}
 
 
+def parse_translation(reply: Reply, row: Row) -> dict[str, Any]:
+    """``question`` and ``options`` (a list or None) of a reply.
+
+    Raises:
+        ReplyError: not exactly one JSON object with one text, an empty text, or other options than the row has.
+    """
+    values = _one_object(answer_part(reply), "translation")
+    text, options = values["translation"], values.get("options")
+    if not isinstance(text, str) or not text.strip():
+        raise ReplyError(f"translation is {_shown(text)}; expected the question in the other language")
+    wanted = len(row.get("options") or ())
+    if not isinstance(options, list | None) or not all(isinstance(o, str) and o.strip() for o in options or ()):
+        raise ReplyError(f"options is {_shown(options)}; expected a list of {wanted} texts, or null for none")
+    if len(options or ()) != wanted:
+        raise ReplyError(f"there are {len(options or ())} options in the reply; expected {wanted}, in their order")
+    if len(text) > LONGEST_PARAPHRASE * len(row["question"]) + 40:
+        raise ReplyError(f"translation has {len(text)} characters for a question of {len(row['question'])}")
+    return {"question": text.strip(), "options": [o.strip() for o in options] if options else None}
+
+
 class _DuplicateKeyError(Exception):
     """An object says one thing twice."""
 
