@@ -85,7 +85,7 @@ def import_llava(*modules: str) -> None:
     """Import modules of LLaVA-NeXT; with the plugin started or installed they are patched.
 
     Raises:
-        MissingDependencyError: one does not import. The host prints why and goes on, so that its own error names a
+        MissingDependencyError: one does not import. The host prints why and continues, so that its own error names a
             consequence: the message has the printed cause.
     """
     printed = io.StringIO()

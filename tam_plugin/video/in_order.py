@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,8 @@ class _Times:
         key = np.frombuffer(self._key, np.bool_)
         reason = (by_packets and by_packets.in_order) or "its frames come out in another order than its times say"
         if by_packets is not None and by_packets.timed and by_packets.num_frames == len(key):
-            return replace_index(by_packets, is_keyframe=key, in_order=reason)
+            times, last_s = by_packets.timestamps_s, by_packets.last_s
+            return FrameIndex(timestamps_s=times, is_keyframe=key, last_s=last_s, in_order=reason)
         last_s = plausible_s(self._last * self._seconds_per_tick)
         places = np.arange(len(key))
         if self._rising:  # frames that did not come out lie between their neighbours
@@ -210,9 +211,3 @@ def _spread(
     times = np.interp(places, known, found_s)
     times += np.minimum(places - known[0], 0) * usual_s + np.maximum(places - known[-1], 0) * usual_s
     return times - times[0]
-
-
-def replace_index(index: FrameIndex, *, is_keyframe: NDArray[np.bool_], in_order: str) -> FrameIndex:
-    """``index`` as one whose frames are reached by decoding from the start."""
-    plain = FrameIndex(timestamps_s=index.timestamps_s, is_keyframe=is_keyframe, last_s=index.last_s)
-    return replace(plain, in_order=in_order)
