@@ -11,7 +11,7 @@ from typing import Any
 
 from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
-from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.layout import TensorLayout as Layout
 from tam_plugin.checkpoint.plan import projector_children, to_mixture
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.config import TamConfig
