@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.eval.report.figures import LINES, MARKERS, drawing
 from tam_plugin.taxonomy import TaskDistribution, TaskType
 
@@ -15,7 +15,7 @@ STEPS = 60
 
 
 def draw_budget_map(
-    path: Path, records: Sequence[Mapping[str, Any]], policy: BudgetPolicy | None, titles: Mapping[TaskType, str]
+    path: Path, records: Sequence[Mapping[str, Any]], policy: Policy | None, titles: Mapping[TaskType, str]
 ) -> None:
     """Draw the eight panels.
 

@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE, Policy
 from tam_plugin.taxonomy import TaskType
 from tam_plugin.training.bad_rows import MALFORMED, NOT_JSON, UNREADABLE
-from tam_plugin.training.chunks import BASELINE_FRAMES, BASELINE_STRIDE
 from tam_plugin.training.journal import Chunk
-from tam_plugin.training.layout import token_layout, visual_tokens
 from tam_plugin.training.table import FALLBACK, GIVEN, PROBED, UNKNOWN
 
 _FRAMES = (4, 8, 16, 24, 32, 48, 64, 96, 120)
 
 
-def summary(chunks: Iterable[Chunk], policy: BudgetPolicy, samples: int | None) -> dict[str, Any]:
+def summary(chunks: Iterable[Chunk], policy: Policy, samples: int | None) -> dict[str, Any]:
     """Counts over rows, as plain values.
 
     Args:
@@ -36,7 +34,7 @@ def summary(chunks: Iterable[Chunk], policy: BudgetPolicy, samples: int | None) 
     without_video = 0
     for chunk in chunks:
         plans = chunk.plans
-        tokens += int(visual_tokens(plans["frames"], plans["stride"], token_layout(policy)).sum())
+        tokens += int(policy.layout.count(plans["frames"], plans["stride"]).sum())
         baseline += chunk.baseline_tokens
         cells.update(zip(*(plans[name].tolist() for name in ("task", "stride", "frames")), strict=True))
         flags.update(plans["flags"].tolist())
