@@ -54,7 +54,7 @@ class OnevisionHost:
         self.instruction = tam.instruction
         self.inductor = self.model.inductor if settings.inductor is None else None
         self.policy: BudgetPolicy | FixedPolicy | None = stored_policy(tam.policy) if settings.policy is None else None
-        self.weights = (settings.pretrained,)
+        self.weights: tuple[str | None, ...] = (settings.pretrained,)
 
     def adapted(
         self, policy: BudgetPolicy | FixedPolicy, text_tokens: int, output_tokens: int
@@ -115,7 +115,7 @@ class OnevisionHost:
         dtype = self.model.dtype
         return {k: v.to(self.device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
-    def _counts(self, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, int]]:
+    def _counts(self, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         prompts = inputs["attention_mask"].sum(dim=1).tolist()
         visual = (inputs["input_ids"] == self.config.video_token_id).sum(dim=1).tolist()
         return [{"prompt_tokens": p, "visual_tokens": v} for p, v in zip(prompts, visual, strict=True)]

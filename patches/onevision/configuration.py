@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, LlavaOnevisionConfig
 
@@ -10,6 +10,9 @@ from tam_plugin.budget import BudgetPolicy, FixedPolicy, newline_tokens, pooled_
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 NEWLINE_POSITION = "one_token"
 """This host ends a video with one newline token."""
@@ -24,6 +27,9 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
 
     model_type = "tam_llava_onevision"
     tam: dict[str, Any] | None = None
+    if TYPE_CHECKING:  # a caller may give mappings; this is what becomes of them
+        vision_config: PretrainedConfig
+        text_config: PretrainedConfig
 
     @property
     def tam_config(self) -> TamConfig:
