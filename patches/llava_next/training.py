@@ -58,7 +58,7 @@ def tam_dataset(
         max_tokens=min(int(limit) for limit in limits if limit),
         plan_lookup=plan_lookup,
     )
-    tam_args = getattr(dataset.data_args, "tam_args", None)
+    tam_args: Any = getattr(dataset.data_args, "tam_args", None)
     if getattr(tam_args, "tam_skip", None) is not None:
         dataset = without_listed(dataset, tam_args.tam_skip)
     folder = getattr(tam_args, "tam_plans", None)
