@@ -59,7 +59,10 @@ class Answered:
 class Host(Protocol):
     """A loaded model."""
 
-    model: torch.nn.Module
+    @property
+    def model(self) -> torch.nn.Module:
+        """The whole model."""
+
     device: torch.device
     layout: TokenLayout
     instruction: InstructionConfig

@@ -64,7 +64,7 @@ class LlavaNextHost:
         self.tower = self.model.get_vision_tower()
         config = self.model.config
         self.prompts = Prompts(self.tokenizer, settings.conv_template, config)
-        self.weights = (settings.pretrained, settings.model_base)
+        self.weights: tuple[str | None, ...] = (settings.pretrained, settings.model_base)
         self.instruction = InstructionConfig(time=False)
         self.policy: Policy | None = None
         self.inductor: str | None = None
@@ -160,7 +160,7 @@ class LlavaNextHost:
             self.model.config.tokenizer_padding_side = before
 
 
-def _counts(row: Row, prompt: Sequence[int]) -> dict[str, int]:
+def _counts(row: Row, prompt: Sequence[int]) -> dict[str, Any]:
     """The image token gives way to the video's tokens."""
     visual = row.budget.visual_tokens
     return {"prompt_tokens": len(prompt) - 1 + visual, "visual_tokens": visual}

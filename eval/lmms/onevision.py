@@ -53,7 +53,7 @@ class OnevisionHost:
         self.instruction = tam.instruction
         self.inductor = self.model.inductor if settings.inductor is None else None
         self.policy: Policy | None = stored_policy(tam.policy) if settings.policy is None else None
-        self.weights = (settings.pretrained,)
+        self.weights: tuple[str | None, ...] = (settings.pretrained,)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the whole prompt around a user's turn, at most, without the video's."""
@@ -106,7 +106,7 @@ class OnevisionHost:
         dtype = self.model.dtype
         return {k: v.to(self.device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
-    def _counts(self, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, int]]:
+    def _counts(self, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         prompts = inputs["attention_mask"].sum(dim=1).tolist()
         visual = (inputs["input_ids"] == self.config.video_token_id).sum(dim=1).tolist()
         return [{"prompt_tokens": p, "visual_tokens": v} for p, v in zip(prompts, visual, strict=True)]

@@ -90,7 +90,7 @@ def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool, form: For
                 duration_s=clip.duration_s,
                 task=question.task.index,
                 kind=question.kind,
-                decided=given[i].task.index if given[i].task else 0,
+                decided=0 if (task := given[i].task) is None else task.index,
                 num_frames=len(seen.frames),
                 pool_stride=seen.stride,
                 understood=understood,

@@ -70,15 +70,14 @@ def ask(clip: Clip, rng: np.random.Generator, split: str = "train") -> list[Ques
         entry = phrases()[kind]
         wording = entry[split][int(rng.integers(len(entry[split])))]
         wrong = [others[i] for i in rng.permutation(len(others))[:3]]
-        options = [answer, *wrong]
-        options = tuple(options[i] for i in rng.permutation(4))
+        unshuffled = [answer, *wrong]
         found.append(
             Question(
                 kind=kind,
                 task=TaskType(entry["task"]),
                 subject=entry["subject"].format(**slots),
                 text=wording.format(**slots),
-                options=options,
+                options=tuple(unshuffled[i] for i in rng.permutation(4)),
                 answer=answer,
             )
         )

@@ -111,7 +111,8 @@ def _parse(arguments: list[str]) -> tuple[HostFlags, SiglipFlag, TamArguments]:
     from transformers import HfArgumentParser
 
     check_names(arguments)
-    parser: Any = HfArgumentParser([HostFlags, SiglipFlag, TamArguments], exit_on_error=False, allow_abbrev=False)
+    classes: list[Any] = [HostFlags, SiglipFlag, TamArguments]
+    parser: Any = HfArgumentParser(classes, exit_on_error=False, allow_abbrev=False)
     parse = inspect.unwrap(HfArgumentParser.parse_args_into_dataclasses)  # transformers' own
     try:
         flags, siglip, tam_args, _ = parse(parser, arguments, return_remaining_strings=True)

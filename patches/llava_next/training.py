@@ -53,7 +53,7 @@ def tam_dataset(
     limits = (dataset.tokenizer.model_max_length, getattr(model.config, "tokenizer_model_max_length", None))
     layout = token_layout_of(model, context_tokens=min(int(limit) for limit in limits if limit))
     planner = BudgetPlanner(config, layout, plan_lookup=plan_lookup)
-    tam_args = getattr(dataset.data_args, "tam_args", None)
+    tam_args: Any = getattr(dataset.data_args, "tam_args", None)
     if getattr(tam_args, "tam_skip", None) is not None:
         dataset = without_listed(dataset, tam_args.tam_skip)
     folder = getattr(tam_args, "tam_plans", None)

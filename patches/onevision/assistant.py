@@ -140,7 +140,7 @@ class VideoAssistant:
         with route_by_task(loaded.model, [budget.task], [len(frames)]):
             new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
         visual_tokens = int((inputs["input_ids"] == config.video_token_id).sum())
-        text = loaded.tokenizer.decode(new, skip_special_tokens=True).strip()
+        text = str(loaded.tokenizer.decode(new, skip_special_tokens=True)).strip()
         prompt = _prompt_text(inputs["input_ids"][0].tolist(), loaded.tokenizer, config.video_token_id)
         return Answer(text, prompt_tokens, visual_tokens, prompt)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, LlavaOnevisionConfig
 
 from tam_plugin.budget import TokenLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 NEWLINE_POSITION = "one_token"
 """Where this host puts newline tokens: one at the end of a video. A checkpoint that says otherwise is followed."""
@@ -24,6 +27,9 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
     model_type = "tam_llava_onevision"
     tam: dict[str, Any] | None = None
     newline_position: str = NEWLINE_POSITION
+    if TYPE_CHECKING:  # a caller may give mappings; this is what becomes of them
+        vision_config: PretrainedConfig
+        text_config: PretrainedConfig
 
     @property
     def tam_config(self) -> TamConfig:
