@@ -131,7 +131,7 @@ class BudgetPlanner:
             fallback="the policy did not follow its plain rule when this was planned"
             if planned.flags & FALLBACK
             else None,
-            extension=planned.extension,
+            extension_task=planned.extension,
         )
 
     @property
@@ -148,7 +148,7 @@ class BudgetPlanner:
             task=budget.task,
             confidence=budget.confidence,
             fallback="; ".join(filter(None, (budget.fallback, reason))) or None,
-            extension=budget.extension,
+            extension_task=budget.extension_task,
         )
 
     def fitted(self, budget: VisualBudget, fixed_text_tokens: int, time_tokens_per_frame: int = 0) -> VisualBudget:

@@ -60,4 +60,9 @@ class FixedPolicy:
             budget = VisualBudget.of(video_frames, budget.pool_stride, **self._layout)
         if distribution is None:
             return budget
-        return dataclasses.replace(budget, task=distribution.task, confidence=distribution.confidence)
+        return dataclasses.replace(
+            budget,
+            task=distribution.task,
+            confidence=distribution.decided_confidence,
+            extension_task=distribution.extension,
+        )

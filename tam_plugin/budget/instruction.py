@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tam_plugin.errors import InputError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import AnyTask
 
 
 def time_instruction(duration_s: float, timestamps_s: Sequence[float]) -> str:
@@ -27,6 +27,7 @@ def time_instruction(duration_s: float, timestamps_s: Sequence[float]) -> str:
     )
 
 
-def task_instruction(task: TaskType) -> str:
-    """One sentence that names the kind of question to the LLM."""
-    return f"This question is about {task.label}. Pay attention to: {task.description}"
+def task_instruction(task: AnyTask) -> str:
+    """One line that names the kind of question to the LLM; an extension without a description gives its label alone."""
+    description = " ".join(task.description.split())  # an extension's may come in several lines
+    return f"This question is about {task.label}." + (f" Pay attention to: {description}" if description else "")

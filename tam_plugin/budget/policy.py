@@ -212,9 +212,9 @@ class BudgetPolicy:
             pool_mode=self.context.pool_mode,
             newline_position=self.context.newline_position,
             task=distribution.task,
-            confidence=distribution.confidence if extension is None else extension.probability,
+            confidence=distribution.decided_confidence,
             fallback="; ".join(reasons) or None,
-            extension=None if extension is None else extension.label,
+            extension_task=extension,
         )
 
     def _check_capacity(self, rule: GroupRule, where: str) -> None:

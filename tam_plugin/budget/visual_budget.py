@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tam_plugin.config import POOL_MODES
 from tam_plugin.errors import InputError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
 
 SIGLIP_GRID = 27
 """Patches a side of SigLIP-so400m-patch14-384: floor(384 / 14)."""
@@ -60,12 +60,10 @@ class VisualBudget:
         pool_stride: bilinear pooling stride of each frame's patch grid.
         tokens_per_frame: patch tokens a frame, the square of :func:`pooled_side`.
         visual_tokens: tokens that the video takes of the LLM's context, newline tokens included.
-        task: the task type behind the decision; None for a fixed budget.
-        confidence: the Inductor's probability of ``task``, or of ``extension`` where there is one; None for a fixed
-            budget.
+        task: the likeliest of the eight task types; None where nothing was said of the question.
+        confidence: the Inductor's probability of :attr:`decided_task`; None where that is None.
         fallback: None, or why the plain rule was not followed.
-        extension: label of the task type beyond the eight whose rule decided; ``task`` is then the likeliest of the
-            eight, and did not decide.
+        extension_task: the task type beyond the eight that the Inductor found; ``task`` then decided nothing.
     """
 
     num_frames: int
@@ -75,7 +73,17 @@ class VisualBudget:
     task: TaskType | None = None
     confidence: float | None = None
     fallback: str | None = None
-    extension: str | None = None
+    extension_task: TaskExtension | None = None
+
+    @property
+    def decided_task(self) -> AnyTask | None:
+        """The task type that decided: the extension where there is one, else :attr:`task`."""
+        return self.task if self.extension_task is None else self.extension_task
+
+    @property
+    def extension(self) -> str | None:
+        """Label of the task type beyond the eight that decided; None where one of the eight did."""
+        return None if self.extension_task is None else self.extension_task.label
 
     @classmethod
     def of(
@@ -89,7 +97,7 @@ class VisualBudget:
         task: TaskType | None = None,
         confidence: float | None = None,
         fallback: str | None = None,
-        extension: str | None = None,
+        extension_task: TaskExtension | None = None,
     ) -> VisualBudget:
         """A budget of ``num_frames`` at ``pool_stride`` with its tokens worked out.
 
@@ -111,5 +119,5 @@ class VisualBudget:
             task=task,
             confidence=confidence,
             fallback=fallback,
-            extension=extension,
+            extension_task=extension_task,
         )

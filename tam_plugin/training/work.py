@@ -163,7 +163,7 @@ class Work:
             files = ", ".join(map(repr, self._files[:3]))
             raise InputError(f"{files}: {self._rows} rows, none about a video; nothing to plan")
         keys = [row.key for chunk in self._done.chunks() for row in chunk.bad if row.key is not None]
-        extensions = [_without_probability(extension) for extension in self._planner.extensions]
+        extensions = [dataclasses.asdict(extension) for extension in self._planner.extensions]
         content = table_bytes(
             result.plans, result.deferred, np.unique(np.array(keys, np.uint64)), with_extensions=bool(extensions)
         )
@@ -211,9 +211,3 @@ class Work:
         header |= {"rows": counts["rows"], "bad_rows": counts["bad_rows"]["all"]}
         with replaced_file(path) as file:
             file.writelines(bad_rows.lines_of(header, (row for chunk in self._done.chunks() for row in chunk.bad)))
-
-
-def _without_probability(extension: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(extension)
-    del values["probability"]
-    return values
