@@ -43,7 +43,7 @@ class Decided:
         budget, video = self.row.budget, self.row.video
         return {
             "question": self.question and self.question.text,
-            "task_type": None if budget.task is None else budget.task.label,
+            "task_type": None if budget.decided_task is None else budget.decided_task.label,
             "confidence": budget.confidence,
             "extension": budget.extension,
             "frames": budget.num_frames,
@@ -166,8 +166,8 @@ class Decider:
         lines = []
         if self.instruction.time:
             lines.append(time_instruction(duration_s, times))
-        if self.instruction.task and budget.task is not None:
-            lines.append(task_instruction(budget.task))
+        if self.instruction.task and budget.decided_task is not None:
+            lines.append(task_instruction(budget.decided_task))
         return "\n".join([*lines, context])
 
     def _policy_for(self, context: str, output_tokens: int) -> BudgetPolicy | FixedPolicy:

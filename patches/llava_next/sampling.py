@@ -69,8 +69,8 @@ def with_instruction(
     lines = []
     if time:
         lines.append(time_instruction(video.info.duration_s, video.timestamps_s.tolist()))
-    if task and budget.task is not None:
-        lines.append(task_instruction(budget.task))
+    if task and budget.decided_task is not None:
+        lines.append(task_instruction(budget.decided_task))
     turn = turns[_first_human(turns)]
     turn["value"] = with_own_mark_first(turn["value"], lines)
     return turns

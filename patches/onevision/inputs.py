@@ -55,8 +55,8 @@ def compose_question(
     lines = []
     if time and duration_s is not None:
         lines.append(time_instruction(duration_s, timestamps_s))
-    if task and budget.task is not None:
-        lines.append(task_instruction(budget.task))
+    if task and budget.decided_task is not None:
+        lines.append(task_instruction(budget.decided_task))
     lines.append(query.strip())
     return "\n".join(lines + option_lines(options or ()))
 

@@ -123,7 +123,7 @@ def _case(
     from tam_plugin.vision import RoutingStatistics
 
     statistics = RoutingStatistics()
-    statistics.update(routing, [len(video)], [decision.distribution.task.label])
+    statistics.update(routing, [len(video)], [decision.distribution.decided_task.label])
     experts = statistics.to_dict().get("all", {"load": None, "mean_weight": None})
     policy = decision.policy
     assert isinstance(policy, BudgetPolicy)  # what --policy and checkpoints hold

@@ -156,9 +156,9 @@ def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:
     """The decision as plain values; ``num_frames`` and tokens are those of the frames really sampled."""
     budget = decision.budget
     return {
-        "task": decision.distribution.task.label,
+        "task": decision.distribution.decided_task.label,
         "probabilities": decision.distribution.as_dict(),
-        "confidence": decision.distribution.confidence,
+        "confidence": decision.distribution.decided_confidence,
         "duration_s": decision.info.duration_s,
         "num_frames": budget.num_frames,
         "pool_stride": budget.pool_stride,
@@ -185,7 +185,7 @@ def describe(values: dict[str, Any]) -> str:
     fallback, extension = values["fallback"], values.get("extension")
     return "\n".join(
         [
-            f"task        {values['task']} ({values['confidence']:.0%} sure{' among the eight' if extension else ''})",
+            f"task        {values['task']} ({values['confidence']:.0%} sure)",
             *([f"extension   {extension}: its rule decides"] if extension else []),
             f"video       {values['duration_s']:.2f} s",
             f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "

@@ -18,8 +18,7 @@ import yaml
 from tam_plugin import BudgetPolicy, TamConfig, TaskDistribution
 from tam_plugin.cli.main import main
 from tam_plugin.errors import ConfigError, InputError, TamNotice
-from tam_plugin.inductor import Inductor, storage
-from tam_plugin.inductor.encoder import EncoderConfig, SentenceClassifier
+from tam_plugin.inductor import Inductor
 from tam_plugin.inductor.finetuning.definition import check_new, read_definition
 from tam_plugin.inductor.finetuning.extend import compare, extend, predictions
 from tam_plugin.inductor.finetuning.lora import LoraOptions
@@ -28,35 +27,12 @@ from tam_plugin.inductor.finetuning.rows import TASK_LABELS, read_rows
 from tam_plugin.inductor.finetuning.stage1 import train
 from tam_plugin.taxonomy import TaskExtension
 
-from .tiny import SIZES, VOCABULARY, WORDS, make_base, question, word_tokenizer, write_data
+from .tiny import WORDS, compact_base, make_base, question, write_data
 
 LABEL = "Endless Videos"
 RULE = {"frames_per_second": 0.5, "strides": [3, 4], "min_frames": [[0, 5]], "max_frames": [[0, 17]]}
 OPTIONS = LoraOptions(epochs=6, batch_size=16, learning_rate=1e-2, head_learning_rate=1e-2, rank=4, alpha=8)
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def compact_base(folder: Path) -> Path:
-    """A tiny compact checkpoint that knows the eight words."""
-    torch.manual_seed(0)
-    sizes = EncoderConfig(vocab_size=len(VOCABULARY), max_position_embeddings=64, num_labels=8, **SIZES)
-    model, tokenizer = SentenceClassifier(sizes), word_tokenizer()
-    optimizer, rng = torch.optim.Adam(model.parameters(), lr=1e-2), random.Random(0)
-    for _ in range(120):
-        labels = [rng.randint(1, 8) for _ in range(16)]
-        ids = [tokenizer.encode(question(label, rng)).ids for label in labels]
-        rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(i) for i in ids], batch_first=True)
-        logits = model(rows, rows != 0)
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(logits, torch.tensor(labels) - 1).backward()
-        optimizer.step()
-    folder.mkdir()
-    storage.save_weights(folder / storage.WEIGHTS_FILE, model.state_dict())
-    tokenizer.save(str(folder / storage.TOKENIZER_FILE))
-    config = {"format": storage.FORMAT, **sizes.to_dict(), "id2label": dict(enumerate(TASK_LABELS))}
-    config |= {"tam_temperature": 1.5, "tam_use_duration": False}
-    (folder / storage.CONFIG_FILE).write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")
