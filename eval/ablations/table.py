@@ -66,7 +66,7 @@ def _answer(
     question = compose_question(case.question, instruction_lines(budget, video, told))
     turn = VideoTurn(question=question, frames=frames, pool_stride=budget.pool_stride)
     inputs = build_inputs([turn], models.tokenizer, model.config)
-    with controlled(ablation, model, [budget.task], [budget.num_frames], seed):
+    with controlled(ablation, model, [budget.decided_task], [budget.num_frames], seed):
         out = model.generate(
             **inputs,
             max_new_tokens=NEW_TOKENS,

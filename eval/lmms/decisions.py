@@ -35,7 +35,7 @@ class Decided:
         budget, video = self.row.budget, self.row.video
         return {
             "question": self.question and self.question.text,
-            "task_type": None if budget.task is None else budget.task.label,
+            "task_type": None if budget.decided_task is None else budget.decided_task.label,
             "confidence": budget.confidence,
             "extension": budget.extension,
             "frames": budget.num_frames,

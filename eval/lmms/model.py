@@ -172,7 +172,7 @@ class TamModel(lmms):
 
     def _ablated(self, ready: Sequence[Decided], request: Request) -> AbstractContextManager[None]:
         """What the ablation, if there is one, needs to know of a batch; its draws depend on the request alone."""
-        tasks, frames = [one.row.budget.task for one in ready], [len(one.row.video) for one in ready]
+        tasks, frames = [one.row.budget.decided_task for one in ready], [len(one.row.video) for one in ready]
         seed = [self.settings.ablation_seed, *map(str, request.key)]
         return controlled(self.ablation, self.host.model, tasks, frames, seed)
 

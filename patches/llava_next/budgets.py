@@ -115,7 +115,7 @@ class BudgetPlanner:
             fallback="the policy did not follow its plain rule when this was planned"
             if planned.flags & FALLBACK
             else None,
-            extension=planned.extension,
+            extension_task=planned.extension,
         )
 
     def fitted(self, budget: VisualBudget, text_tokens: int, tokens_per_time: int = 0) -> VisualBudget:

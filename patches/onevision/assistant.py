@@ -137,7 +137,7 @@ class VideoAssistant:
                 f"a prompt of {prompt_tokens} tokens and an answer of {max_new_tokens} do not fit the {limit} of this "
                 "model: shorten the question, or ask for fewer frames or a shorter answer"
             )
-        with route_by_task(loaded.model, [budget.task], [len(frames)]):
+        with route_by_task(loaded.model, [budget.decided_task], [len(frames)]):
             new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
         visual_tokens = int((inputs["input_ids"] == config.video_token_id).sum())
         text = str(loaded.tokenizer.decode(new, skip_special_tokens=True)).strip()

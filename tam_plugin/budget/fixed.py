@@ -115,7 +115,12 @@ class FixedPolicy(Policy):
             budget = self.layout.changed(budget, num_frames=video_frames)
         if distribution is None:
             return budget
-        return dataclasses.replace(budget, task=distribution.task, confidence=distribution.confidence)
+        return dataclasses.replace(
+            budget,
+            task=distribution.task,
+            confidence=distribution.decided_confidence,
+            extension_task=distribution.extension,
+        )
 
 
 def _bad(text: str) -> ConfigError:

@@ -156,7 +156,7 @@ class TokenLayout:
         Args:
             num_frames: frames, T.
             pool_stride: pooling stride of each of them.
-            **decision: any of :class:`VisualBudget`'s ``task``, ``confidence``, ``fallback`` and ``extension``.
+            **decision: any of :class:`VisualBudget`'s ``task``, ``confidence``, ``fallback`` and ``extension_task``.
 
         Raises:
             InputError: a value is not a whole number >= 1, or pooling leaves nothing of a frame.

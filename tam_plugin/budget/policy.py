@@ -252,9 +252,9 @@ class BudgetPolicy(Policy):
             choice.num_frames,
             choice.stride,
             task=distribution.task,
-            confidence=distribution.confidence if extension is None else extension.probability,
+            confidence=distribution.decided_confidence,
             fallback="; ".join(reasons) or None,
-            extension=None if extension is None else extension.label,
+            extension_task=extension,
         )
 
     def _check_capacity(self, rule: GroupRule, where: str) -> None:

@@ -6,7 +6,7 @@ import numbers
 from dataclasses import dataclass
 
 from tam_plugin.errors import InputError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
 
 
 def check_video_frames(video_frames: int | None) -> None:
@@ -30,12 +30,10 @@ class VisualBudget:
         tokens_per_frame: patch tokens per frame after pooling, a square.
         visual_tokens: tokens that the video takes of the LLM's context, newline tokens included
             (:meth:`TokenLayout.count <tam_plugin.budget.TokenLayout.count>`).
-        task: the task type behind the decision; None for a fixed budget.
-        confidence: the Inductor's probability of ``task``, or of ``extension`` where there is one; None for a fixed
-            budget.
+        task: the likeliest of the eight task types; None where nothing was said of the question.
+        confidence: the Inductor's probability of :attr:`decided_task`; None where that is None.
         fallback: None, or why the plain rule was not followed.
-        extension: label of the task type beyond the eight whose rule decided; ``task`` is then the likeliest of the
-            eight, and did not decide.
+        extension_task: the task type beyond the eight that the Inductor found; ``task`` then decided nothing.
     """
 
     num_frames: int
@@ -45,4 +43,14 @@ class VisualBudget:
     task: TaskType | None = None
     confidence: float | None = None
     fallback: str | None = None
-    extension: str | None = None
+    extension_task: TaskExtension | None = None
+
+    @property
+    def decided_task(self) -> AnyTask | None:
+        """The task type that decided: the extension where there is one, else :attr:`task`."""
+        return self.task if self.extension_task is None else self.extension_task
+
+    @property
+    def extension(self) -> str | None:
+        """Label of the task type beyond the eight that decided; None where one of the eight did."""
+        return None if self.extension_task is None else self.extension_task.label

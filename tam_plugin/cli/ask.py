@@ -124,7 +124,7 @@ def _case(
     distribution = decision.distribution
     assert distribution is not None  # there was a question
     statistics = RoutingStatistics()
-    statistics.update(routing, [len(video)], [distribution.task.label])
+    statistics.update(routing, [len(video)], [distribution.decided_task.label])
     experts = statistics.to_dict().get("all", {"load": None, "mean_weight": None})
     layout = decision.policy.layout
     return Case(

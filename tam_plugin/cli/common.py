@@ -152,9 +152,9 @@ def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:
     budget = decision.budget
     assert decision.distribution is not None  # there was a question
     return {
-        "task": decision.distribution.task.label,
+        "task": decision.distribution.decided_task.label,
         "probabilities": decision.distribution.as_dict(),
-        "confidence": decision.distribution.confidence,
+        "confidence": decision.distribution.decided_confidence,
         "duration_s": decision.duration_s,
         "num_frames": budget.num_frames,
         "pool_stride": budget.pool_stride,
@@ -182,7 +182,7 @@ def describe(values: dict[str, Any]) -> str:
     fallback, extension = values["fallback"], values.get("extension")
     return "\n".join(
         [
-            f"task        {values['task']} ({values['confidence']:.0%} sure{' among the eight' if extension else ''})",
+            f"task        {values['task']} ({values['confidence']:.0%} sure)",
             *([f"extension   {extension}: its rule decides"] if extension else []),
             f"video       {values['duration_s']:.2f} s",
             f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "

@@ -139,7 +139,9 @@ class Decider:
         """The policy that leaves room for the text, the times of as many frames as it may take, and the answer."""
         if self._count_tokens is None:
             return self.adapted(0, output_tokens)
-        tokens = self._count_tokens("\n".join([*longest_lines(self.policy.max_frames, self.instruction), text]))
+        extensions = self.inductor.extensions if self.instruction.task and self.policy.reads_question else ()
+        lines = longest_lines(self.policy.max_frames, self.instruction, extensions)
+        tokens = self._count_tokens("\n".join([*lines, text]))
         try:
             return self.adapted(tokens, output_tokens)
         except ConfigError as error:

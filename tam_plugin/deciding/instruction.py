@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import InstructionConfig
 from tam_plugin.errors import InputError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
@@ -38,17 +38,23 @@ def instruction_lines(budget: VisualBudget, video: SampledVideo, config: Instruc
         config: which of the lines are wanted.
     """
     times = [float(t) for t in video.timestamps_s]
-    return _lines(budget.task, video.info.duration_s, times, getattr(video, "sampler", UNIFORM), config)
+    return _lines(budget.decided_task, video.info.duration_s, times, video.sampler, config)
 
 
-def longest_lines(num_frames: int, config: InstructionConfig) -> list[str]:
-    """The longest that :func:`instruction_lines` can become with ``num_frames`` frames, to reserve room for them."""
-    longest = max(TaskType, key=lambda task: len(task_instruction(task)))
+def longest_lines(num_frames: int, config: InstructionConfig, extensions: Sequence[TaskExtension] = ()) -> list[str]:
+    """The longest that :func:`instruction_lines` can become with ``num_frames`` frames, to reserve room for them.
+
+    Args:
+        num_frames: frames, at most.
+        config: which of the lines are wanted.
+        extensions: task types beyond the eight that the Inductor knows.
+    """
+    longest = max((*TaskType, *extensions), key=lambda task: len(task_instruction(task)))
     return _lines(longest, _LONGEST_S, [_LONGEST_S] * num_frames, UNIFORM, config)
 
 
 def _lines(
-    task: TaskType | None, duration_s: float, timestamps_s: Sequence[float], sampler: str, config: InstructionConfig
+    task: AnyTask | None, duration_s: float, timestamps_s: Sequence[float], sampler: str, config: InstructionConfig
 ) -> list[str]:
     lines = []
     if config.time:
@@ -79,6 +85,7 @@ def time_instruction(duration_s: float, timestamps_s: Sequence[float], sampler: 
     )
 
 
-def task_instruction(task: TaskType) -> str:
-    """One sentence that names the kind of question to the LLM."""
-    return f"This question is about {task.label}. Pay attention to: {task.description}"
+def task_instruction(task: AnyTask) -> str:
+    """One line that names the kind of question to the LLM; an extension without a description gives its label alone."""
+    description = " ".join(task.description.split())  # an extension's may come in several lines
+    return f"This question is about {task.label}." + (f" Pay attention to: {description}" if description else "")

@@ -136,7 +136,7 @@ class Planner:
         values = {
             "key": sample.key.key,
             "probabilities": [a.probabilities for a in answers],
-            "extension_probability": [a.extension.probability if a.extension else 0.0 for a in answers],
+            "extension_probability": [a.extension_probability if a.extension else 0.0 for a in answers],
             "extension": [self._place(a) for a in answers],
         }
         return tuple(values[name] for name in DEFERRED.names or ())

@@ -16,7 +16,7 @@ from typing import Any
 import tam_plugin
 from tam_plugin.budget import Policy, TokenLayout
 from tam_plugin.errors import InputError
-from tam_plugin.training import bad_rows, journal, report
+from tam_plugin.training import bad_rows, journal
 from tam_plugin.training.check import policy_values
 from tam_plugin.training.fingerprints import data_file, inductor_fingerprint, values_sha256
 from tam_plugin.training.journal import WHOLE, Shard
@@ -94,7 +94,7 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
         work = Work(request, policy, files, done, stack, max_bad=max_bad, chunk_rows=CHUNK_ROWS)
         work.plan()
         if request.shard:
-            return {"shard": str(request.shard), "counts": report.summary(done.chunks(), policy, None)}
+            return {"shard": str(request.shard), "counts": work.counts()}
         content = work.write(source) if finished is None or work.changed else finished
         if not done.with_unreadable and "table_bytes" in content:
             journal.remove(request.out)
