@@ -28,7 +28,12 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="auto", help="video reader: auto, pyav, decord or torchcodec (default: auto)"
     )
-    parser.add_argument("--snap-to-keyframes", action="store_true", help="take near keyframes: faster, true times kept")
+    parser.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="how frames are chosen: uniform, or keyframe, which is faster (default: uniform)",
+    )
+    parser.add_argument("--snap-to-keyframes", action="store_true", help="the same as --sampler keyframe")
     parser.add_argument(
         "--max-damaged",
         type=float,
@@ -52,6 +57,7 @@ class Decision:
     """What the question and the video's length lead to."""
 
     info: VideoInfo
+    query: str
     distribution: TaskDistribution
     policy: BudgetPolicy | FixedPolicy
     budget: VisualBudget
@@ -73,7 +79,25 @@ def read_question(args: argparse.Namespace) -> Question:
         raise InputError(f"--max-damaged {args.max_damaged}: expected a share between 0 and 1")
     clean_options(args.options)
     check_backend(args.backend)
+    _sampler(args)
     return Question(query, probe_video(args.video))
+
+
+def _sampler(args: argparse.Namespace) -> str:
+    """The name of the sampler asked for.
+
+    Raises:
+        InputError: there is no such sampler, or the two options contradict each other.
+    """
+    from tam_plugin.video.samplers import KEYFRAME, UNIFORM, sampler_named
+
+    if args.snap_to_keyframes and args.sampler not in (None, KEYFRAME):
+        raise InputError(
+            f"--sampler {args.sampler!r}: --snap-to-keyframes means --sampler {KEYFRAME}; give one of them"
+        )
+    if args.sampler is not None:
+        return sampler_named(args.sampler).name
+    return KEYFRAME if args.snap_to_keyframes else UNIFORM
 
 
 def _read_query(query: str) -> str:
@@ -123,9 +147,8 @@ def decide(args: argparse.Namespace, question: Question, policy: BudgetPolicy | 
     info = question.info
     inductor = Inductor.from_pretrained(args.inductor)
     distribution = inductor.classify(question.query, duration_s=info.duration_s, options=args.options)
-    return Decision(
-        info, distribution, policy, policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
-    )
+    budget = policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
+    return Decision(info, question.query, distribution, policy, budget)
 
 
 def sample(args: argparse.Namespace, decision: Decision, *, size: int) -> tuple[Decision, SampledVideo]:
@@ -134,16 +157,18 @@ def sample(args: argparse.Namespace, decision: Decision, *, size: int) -> tuple[
     Returns:
         The frames, and the decision as they bear it out: a damaged file can hold fewer than its header says.
     """
-    from tam_plugin.video import sample_frames
+    from tam_plugin.video import open_video
 
-    video = sample_frames(
-        args.video,
-        decision.budget,
-        backend=args.backend,
-        snap_to_keyframes=args.snap_to_keyframes,
-        size=size,
-        max_damaged=args.max_damaged,
-    )
+    with open_video(args.video) as opened:
+        video = opened.sample(
+            decision.budget,
+            sampler=_sampler(args),
+            query=decision.query,
+            distribution=decision.distribution,
+            backend=args.backend,
+            size=size,
+            max_damaged=args.max_damaged,
+        )
     if len(video.timestamps_s) < decision.budget.num_frames:
         budget = decision.policy.budget(
             decision.distribution, decision.info.duration_s, video_frames=len(video.timestamps_s)
