@@ -80,7 +80,9 @@ def tensor_layout_of(config: dict[str, Any], names: Iterable[str], where: str) -
         raise ConfigError(f"{where}: vision_config.model_type = {kind!r}; expected 'siglip_vision_model'")
     check_sizes(config, where)
     with reading_config(where):
-        whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+        whole: Any = LlavaOnevisionConfig(
+            **{k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+        )
     check_encoder_fields(whole.vision_config, f"{where}: vision_config")
     encoder, projector = (
         next((found[1] for name in names if (found := pattern.match(name))), None) for pattern in (_ENCODER, _PROJECTOR)
@@ -102,6 +104,6 @@ def tensor_layout_of(config: dict[str, Any], names: Iterable[str], where: str) -
         projector_type="mlp2x_gelu",
         # transformers builds SigLIP's pooling head unless told otherwise.
         pooling_head=bool(config["vision_config"].get("vision_use_head", True)),
-        newline_position=NEWLINE_POSITION,
+        newline_position=config.get("newline_position", NEWLINE_POSITION),
         tam=tam,
     )

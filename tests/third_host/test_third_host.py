@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tam_plugin import VisualBudget, sample_frames
+from tam_plugin import sample_frames
+from tam_plugin.budget import TokenLayout
 from tam_plugin.cli.main import main
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.hosts import load_assistant, register_host, unregister_host
@@ -73,7 +74,7 @@ def test_upcycle_and_flops_use_its_layout(glance, dense, tmp_path, capsys):
 
 def test_it_is_asked_and_the_upcycled_model_answers_as_the_dense_one(glance, dense, tmp_path, sample_clip, capsys):
     printed(capsys, "upcycle", dense, tmp_path / "tam")
-    budget = VisualBudget.of(4, 2, grid=5, newline_position="one_token")
+    budget = TokenLayout(grid=5, newline_position="one_token").budget(4, 2)
     video = sample_frames(str(sample_clip), budget)
     first, second = (load_assistant(str(folder), device="cpu") for folder in (dense, tmp_path / "tam"))
     query = "What color is the sign?"
