@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tam_plugin.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from tam_plugin.budget import TokenLayout
     from tam_plugin.checkpoint import Source, TensorLayout
     from tam_plugin.checkpoint.plan_merge import Parts
+    from tam_plugin.patches.hosts.model import Assistant
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,21 @@ class Host(abc.ABC):
             InputError: something that the configuration names cannot be read.
         """
 
-    def assistant(self, name_or_path: str | None, **options: Any) -> Any:
+    def token_layout(self, config: dict[str, Any], where: str) -> TokenLayout:
+        """How a checkpoint lays out a video's tokens: grid, pooling, newline tokens, strides, context.
+
+        A dense checkpoint's has no strides: one projector serves all of them.
+
+        Args:
+            config: its config.json.
+            where: the checkpoint, for messages.
+
+        Raises:
+            TamError: as :meth:`tensor_layout`.
+        """
+        return self.tensor_layout(config, None, where).token_layout()
+
+    def assistant(self, name_or_path: str | None, **options: Any) -> Assistant:
         """A loaded model that answers questions about videos, for ``tam ask``.
 
         Args:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.hosts.host import Host, LmmsModel
 from tam_plugin.patches.hosts.llava_next import LlavaNext
 from tam_plugin.patches.hosts.onevision import Onevision
+
+if TYPE_CHECKING:
+    from tam_plugin.patches.hosts.model import Assistant
 
 DEMONSTRATION = Onevision.name
 """The host of the demonstration model that ships with the package."""
@@ -102,7 +105,7 @@ def lmms_models() -> dict[str, LmmsModel]:
     return {host.lmms_model.name: host.lmms_model for host in hosts() if host.lmms_model is not None}
 
 
-def load_assistant(name_or_path: str | None = None, **options: Any) -> Any:
+def load_assistant(name_or_path: str | None = None, **options: Any) -> Assistant:
     """Load a checkpoint on its host, to answer questions about videos.
 
     Args:
