@@ -18,7 +18,7 @@ from tam_plugin.storage.atomic import (
     replace_records,
     sync_folder,
 )
-from tam_plugin.storage.fingerprints import difference, file_sha256, values_sha256
+from tam_plugin.storage.fingerprints import data_file, difference, file_sha256, values_sha256
 from tam_plugin.storage.journal import Journal, Line, json_line, put_aside, rank_of, rank_path, rank_paths, read_journal
 from tam_plugin.storage.locks import hold, locked, release
 
@@ -26,6 +26,7 @@ __all__ = [
     "PART_SUFFIX",
     "Journal",
     "Line",
+    "data_file",
     "difference",
     "file_sha256",
     "hold",
