@@ -13,7 +13,7 @@ from typing import Any
 
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.lmms.manifests import CLASS_PATHS
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.storage import values_sha256
 
 _CURRENT: dict[str, Any] = {"prompts_of": None, "fingerprint": None}
 
