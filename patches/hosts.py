@@ -48,7 +48,8 @@ def onevision() -> Host:
         version = transformers.__version__
         found = hasattr(transformers, "LlavaOnevisionModel")
     except Exception as error:  # whatever stands beside transformers and is broken
-        return Host("onevision", False, reason_of(error), remedy_of(error, "transformers"))
+        reason = reason_of(error)
+        return Host("onevision", False, reason, remedy_of(error, "transformers", reason))
     if not found:
         remedy = "install transformers 4.57 or newer, in another environment than LLaVA-NeXT's if that pins its own"
         return Host("onevision", False, f"transformers {version} is too old for LLaVA-OneVision", remedy)
@@ -97,11 +98,11 @@ def import_llava(*modules: str) -> None:
         raise
     except Exception as error:
         cause = re.search(r"Failed to import .*? Error: (.*)", printed.getvalue())
-        reason = f"{cause.group(1)}; " if cause else ""
+        reason = f"{cause.group(1)}; {reason_of(error)}" if cause else reason_of(error)
         named = re.search(r"No module named '([\w.]+)'", reason)
         missing = named.group(1).partition(".")[0] if named else missing_module(error)
         if missing == "llava":
             remedy = llava_next().remedy
         else:
             remedy = install_command(missing, "llava-host") if missing else remedy_of(error, "llava", reason)
-        raise MissingDependencyError(f"LLaVA-NeXT cannot be imported ({reason}{reason_of(error)})", remedy) from error
+        raise MissingDependencyError(f"LLaVA-NeXT cannot be imported ({reason})", remedy) from error

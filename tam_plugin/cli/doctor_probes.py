@@ -70,7 +70,8 @@ def main(name: str) -> int:
         except TamError as error:
             found = _verdict(False, str(error))
         except Exception as error:
-            found = _verdict(False, reason_of(error), remedy_of(error, _package_of(name)))
+            reason = reason_of(error)
+            found = _verdict(False, reason, remedy_of(error, _package_of(name), reason))
     print("\n" + json.dumps(found))
     return 0
 
