@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tam_plugin.deciding.instruction import option_lines
 from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, WEATHERS
 from tam_plugin.eval.taskworld.world import FLASH_COLORS, GRID, Clip
 from tam_plugin.files import read_yaml
-from tam_plugin.patches.onevision.inputs import option_lines
 from tam_plugin.taxonomy import TaskType
 
 SPLITS = ("train", "test")

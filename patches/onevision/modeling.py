@@ -31,6 +31,7 @@ from tam_plugin.vision import (
     frames_to_tokens,
     upcycle_vision_encoder,
     use_non_reentrant_checkpointing,
+    with_newlines,
     with_zero_gradients,
 )
 
@@ -124,12 +125,12 @@ class TamOnevisionModel(LlavaOnevisionModel):
         video_num_frames: torch.Tensor | None = None,
         video_pool_strides: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Encode, project and pool frames; each video ends with one newline token: ``[Σ tokens, H]``."""
+        """Encode, project and pool frames, with newline tokens where the checkpoint has them: ``[Σ tokens, H]``."""
         frames, counts, strides = split_videos(pixel_values_videos, video_num_frames, video_pool_strides)
         features = self._encode(frames)
-        newline = self.image_newline[None]
         videos = frames_to_tokens(features, counts, strides, self.multi_modal_projector)
-        return torch.cat([part for video in videos for part in (video.flatten(0, 1), newline.to(video))])
+        position = self.config.token_layout.newline_position
+        return torch.cat([with_newlines(video, self.image_newline, position) for video in videos])
 
     def _blank_tokens(self) -> torch.Tensor:
         """Tokens of one blank frame at the coarsest stride."""
@@ -276,7 +277,8 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
         self, input_ids, expand_size, pixel_values_videos, video_num_frames=None, video_pool_strides=None
     ) -> dict[str, Any]:
         frames, counts, strides = split_videos(pixel_values_videos, video_num_frames, video_pool_strides)
-        tokens = [self.config.video_tokens(t, s) for t, s in zip(counts, strides, strict=True)]
+        layout = self.config.token_layout
+        tokens = [layout.count(t, s) for t, s in zip(counts, strides, strict=True)]
         rows = assign_videos((input_ids == self.config.video_token_id).sum(dim=1).tolist(), tokens)
         order = [video for row in rows for _ in range(expand_size) for video in row]
         parts = frames.split(counts)

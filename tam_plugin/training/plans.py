@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import tam_plugin
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
-from tam_plugin.training import bad_rows, journal, report
+from tam_plugin.training import bad_rows, journal
+from tam_plugin.training.check import policy_values
 from tam_plugin.training.fingerprints import data_file, inductor_fingerprint, values_sha256
 from tam_plugin.training.journal import WHOLE, Shard
-from tam_plugin.training.layout import policy_values, token_layout
 from tam_plugin.training.request import Request
 from tam_plugin.training.rows import data_files
 from tam_plugin.training.table import FORMAT, HEADER_FILE, read_header
@@ -47,7 +47,7 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
         ConfigError: policy and layout do not go together.
     """
     _check(request)
-    policy = request.layout.policy(request.policy)
+    policy = request.policy.adapted(request.layout)
     files = data_files(request.data)
     journal.check_folder(request.out)
     source = _source(request, policy, files)
@@ -59,7 +59,7 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
         work = Work(request, policy, files, done, stack, max_bad=max_bad, chunk_rows=CHUNK_ROWS)
         work.plan()
         if request.shard:
-            return {"shard": str(request.shard), "counts": report.summary(done.chunks(), policy, None)}
+            return {"shard": str(request.shard), "counts": work.counts()}
         content = work.write(source) if finished is None or work.changed else finished
         if not done.with_unreadable and "table_bytes" in content:
             journal.remove(request.out)
@@ -100,7 +100,7 @@ def _check(request: Request) -> None:
         raise InputError(f"--video-folder {request.video_folder!r}: there is no such folder")
 
 
-def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dict[str, Any]:
+def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str, Any]:
     """What the plans are made from: equal for equal plans."""
     values = policy_values(policy)
     return {
@@ -110,7 +110,7 @@ def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dic
         "video_folder": request.video_folder and os.path.abspath(request.video_folder),
         "image_fps": request.image_fps,
         "inductor": inductor_fingerprint(request.inductor),
-        "layout": token_layout(policy) | {"max_context_tokens": policy.context.max_context_tokens},
+        "layout": policy.layout.to_dict() | {"max_context_tokens": policy.layout.context_tokens},
         "policy": values,
         "policy_sha256": values_sha256(values),
         "batch_size": request.batch_size,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy, TokenLayout
 from tam_plugin.training.journal import Shard
-from tam_plugin.training.layout import Layout
 
 BATCH_SIZE = 16
 """Questions per forward pass: what passes through the layers then stays in a core's cache."""
@@ -22,8 +20,8 @@ class Request:
     Attributes:
         data: a YAML list, a file, or a brace pattern.
         out: folder for the plans.
-        policy: the budget policy, in no host's layout yet.
-        layout: the model's.
+        policy: the budget policy, in no model's layout yet.
+        layout: the model's token layout; its ``context_tokens`` are what training keeps of a sequence.
         inductor: name or path, None for the embedded one.
         video_folder: what the videos' paths are relative to; None opens no video.
         image_fps: frames per second of a folder of images.
@@ -35,8 +33,8 @@ class Request:
 
     data: str
     out: str
-    policy: BudgetPolicy
-    layout: Layout = dataclasses.field(default_factory=Layout)
+    policy: Policy
+    layout: TokenLayout
     inductor: str | None = None
     video_folder: str | None = None
     image_fps: float = IMAGE_FPS

@@ -21,9 +21,9 @@ errors
 bounds files hub taxonomy
 headers config
 model_folder
-inductor budget video vision
-planning flops
-training checkpoint report
+inductor budget video
+vision deciding flops
+planning training checkpoint report
 patches.record patches.sources patches.words patches.checkpoint_checks patches.hosts
 patches.lifecycle patches.compat
 patches.onevision patches.llava_next
