@@ -9,12 +9,10 @@ from tam_plugin.budget import VisualBudget
 from tam_plugin.config import InstructionConfig
 from tam_plugin.errors import InputError
 from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
+from tam_plugin.video.samplers import UNIFORM
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
-
-UNIFORM = "uniform"
-"""The sampler of which the hosts' words are true."""
 
 _LONGEST_S = 99_999.0
 
