@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -126,3 +128,10 @@ def test_the_core_names_no_class_of_a_host():
     for module in files().keys() - {"tam_plugin"}:
         if FLOOR_OF[room_of(module)] < first:
             assert "LlavaOnevision" not in files()[module].read_text(encoding="utf-8"), module
+
+
+def test_importing_the_package_imports_no_other(tmp_path):
+    code = "import sys; before = set(sys.modules); import tam_plugin; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = {name.partition(".")[0] for name in done.stdout.split()}
+    assert found - sys.stdlib_module_names == {"tam_plugin"}
