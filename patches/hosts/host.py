@@ -150,7 +150,9 @@ class Host(abc.ABC):
         from tam_plugin.patches.hosts.registry import either, hosts
 
         able = [host.checkpoints for host in hosts() if host.can(method)]
-        more = "" if self.lmms_model is None else f"; lmms-eval evaluates it as --model {self.lmms_model.name}"
+        more = ""
+        if method == "assistant" and self.lmms_model is not None:
+            more = f"; 'tam eval --suite paper --model {self.lmms_model.name}' evaluates it"
         raise ConfigError(
             f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
         )
