@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -147,12 +147,19 @@ class Host(abc.ABC):
         return getattr(type(self), method) is not getattr(Host, method)
 
     def _refuse(self, method: str, where: object, doing: str) -> NoReturn:
-        from tam_plugin.patches.hosts.registry import either, hosts
-
-        able = [host.checkpoints for host in hosts() if host.can(method)]
+        able = [host.checkpoints for host in ROWS.values() if host.can(method)]
         more = ""
         if method == "assistant" and self.lmms_model is not None:
             more = f"; 'tam eval --suite paper --model {self.lmms_model.name}' evaluates it"
         raise ConfigError(
             f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
         )
+
+
+ROWS: dict[str, Host] = {}
+"""The rows by their names, in the order of their registration; the registry fills and reads it."""
+
+
+def either(texts: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
