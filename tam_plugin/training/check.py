@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy
-from tam_plugin.config import short
+from tam_plugin.budget import Policy
 from tam_plugin.errors import ConfigError
-from tam_plugin.training.fingerprints import file_sha256, inductor_fingerprint
-from tam_plugin.training.layout import policy_values
+from tam_plugin.storage import difference, file_sha256
 from tam_plugin.training.table import Plans
 
 
-def difference(planned: Any, now: Any, name: str = "") -> str | None:
-    """The first field in which two plain values differ, with both values; None if they are equal."""
-    if isinstance(planned, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*planned, *now}, key=str):
-            found = difference(planned.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-            if found:
-                return found
-        return None
-    if isinstance(planned, list) and isinstance(now, list) and len(planned) == len(now):
-        pairs = enumerate(zip(planned, now, strict=True))
-        return next((d for i, (a, b) in pairs if (d := difference(a, b, f"{name}[{i}]"))), None)
-    return None if planned == now else f"{name} is {short(now)}, planned was {short(planned)}"
+def policy_values(policy: Policy) -> dict[str, Any]:
+    """The policy's mapping as JSON gives it back, so that two can be compared whatever file they came from."""
+    return json.loads(json.dumps(policy.to_dict()))
 
 
 def plan_command(
     data: str,
     out: str,
-    policy: BudgetPolicy,
+    policy: Policy,
     *,
     policy_file: str | None = None,
     inductor: str | None = None,
@@ -40,7 +30,7 @@ def plan_command(
     model: str | None = None,
 ) -> str:
     """The command that makes plans for a training run, to be shown."""
-    context = policy.context
+    layout = policy.layout
     given: dict[str, Any] = {
         "data": data,
         "out": out,
@@ -48,17 +38,17 @@ def plan_command(
         "policy": policy_file,
         "inductor": inductor,
         "model": model,
-        "newline-position": context.newline_position,
-        "grid": context.grid,
-        "pool-mode": context.pool_mode,
-        "model-max-length": context.max_context_tokens,
+        "newline-position": layout.newline_position,
+        "grid": layout.grid,
+        "pool-mode": layout.pool_mode,
+        "model-max-length": layout.context_tokens,
     }
-    return "tam plan-data " + " ".join(f"--{k} {shlex.quote(str(v))}" for k, v in given.items() if v is not None)
+    words = [f"--{k} {shlex.quote(str(v))}" for k, v in given.items() if v is not None]
+    strides = [] if layout.strides is None else [f"--strides {' '.join(map(str, layout.strides))}"]
+    return " ".join(["tam plan-data", *words, *strides])
 
 
-def check_plans(
-    plans: Plans, *, policy: BudgetPolicy, inductor: str | None, data_files: Sequence[str], command: str
-) -> None:
+def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_files: Sequence[str], command: str) -> None:
     """Refuse plans that were made for something else than what is about to train.
 
     Plans of more files than are trained on are welcome; so are files that were moved, as their content counts.
@@ -74,6 +64,8 @@ def check_plans(
         ConfigError: in one line, the difference and the command.
         InputError: a data file or the Inductor cannot be read.
     """
+    from tam_plugin.inductor.stored import inductor_fingerprint
+
     found = difference(plans.header["policy"], policy_values(policy))
     what = "for another policy or layout"
     if found is None:
@@ -81,7 +73,7 @@ def check_plans(
         if planned["sha256"] != now["sha256"]:
             what, found = (
                 "by another Inductor",
-                f"the Inductor is {_inductor(now)}, planned was by {_inductor(planned)}",
+                f"the Inductor is {_inductor(now)}, was {_inductor(planned)}",
             )
     if found is None:
         what, found = "for another data file", other_file(plans.header["data"], data_files)
@@ -100,7 +92,7 @@ def other_file(planned: Sequence[Mapping[str, Any]], data_files: Sequence[str]) 
     """What is wrong with the first data file whose content is that of none of the planned ones; None if all are there.
 
     Args:
-        planned: path, size and SHA-256 of each, see :func:`~tam_plugin.training.fingerprints.data_file`.
+        planned: path, size and SHA-256 of each, see :func:`~tam_plugin.storage.data_file`.
         data_files: what is trained on.
 
     Raises:
