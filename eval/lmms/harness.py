@@ -68,8 +68,9 @@ def _cache_create(original: Callable) -> Callable:
     def create(cls, *args, **kwargs):
         call = signature.bind(cls, *args, **kwargs)
         model = call.arguments.get("model")
-        if isinstance(getattr(model, "cache_name", None), str):  # simple_evaluate(model=an instance)
-            call.arguments["model"] = model.cache_name
+        name = getattr(model, "cache_name", None)
+        if isinstance(name, str):  # simple_evaluate(model=an instance)
+            call.arguments["model"] = name
         elif model in CLASS_PATHS:
             call.arguments["model_args"] = f"{call.arguments.get('model_args')},tam={_CURRENT['fingerprint']}"
         return original(*call.args, **call.kwargs)

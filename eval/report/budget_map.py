@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.eval.report.figures import LINES, MARKERS, drawing
 from tam_plugin.eval.report.names import decided_label, in_order, title
 from tam_plugin.taxonomy import TaskDistribution, TaskType
@@ -16,7 +16,7 @@ STEPS = 60
 ROWS = 2
 
 
-def draw_budget_map(path: Path, records: Sequence[Mapping[str, Any]], policy: BudgetPolicy | None) -> None:
+def draw_budget_map(path: Path, records: Sequence[Mapping[str, Any]], policy: Policy | None) -> None:
     """Draw a panel for each of the eight task types, and one for each extension that decided a record.
 
     Args:

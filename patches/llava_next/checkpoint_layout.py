@@ -103,7 +103,7 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         InputError: the tower's fields are nowhere to be read.
     """
     check_sizes(config, where)
-    tower = config.get("mm_vision_tower")
+    tower: Any = config.get("mm_vision_tower")
     notes: tuple[str, ...] = ()
     tam = None
     if tower == VISION_TOWER:

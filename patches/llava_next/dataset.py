@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import sys
 from contextlib import nullcontext
@@ -136,15 +137,17 @@ class TamDataset(Dataset):
     def _text_tokens(self, item: dict[str, Any], video: SampledVideo) -> tuple[int, int]:
         """Tokens of the text without the list of times, and the most that one time of the list takes."""
         text = len(item["input_ids"]) - 1
-        if not self._tells_time:
+        if not self._instruction.time:
             return text, 0
         times = [f"{t:.2f}s," for t in video.timestamps_s]
         count = [len(ids) for ids in self.host.tokenizer(times, add_special_tokens=False)["input_ids"]]
         return text - sum(count), max(count)
 
     @property
-    def _tells_time(self) -> bool:
-        return self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False))
+    def _instruction(self) -> InstructionConfig:
+        """What the prompt tells of a video: the model's setting, or the script's ``--add_time_instruction``."""
+        time = self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False))
+        return dataclasses.replace(self.instruction, time=time)
 
     def _build(
         self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
@@ -152,14 +155,12 @@ class TamDataset(Dataset):
         video = sample_frames(path, budget, size=NATIVE_SIZE_LIMIT, image_fps=FRAME_FOLDER_FPS)
         if video.damaged_frames:
             self.bad_samples.damaged(index, path, video.damaged_frames)
-        budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
+        budget = self.planner.layout.changed(budget, num_frames=len(video))
         shown = {
             "id": index,
             **record,
             "video": path_for_host(path),
-            "conversations": with_instruction(
-                record["conversations"], budget, video, time=self._tells_time, task=self.instruction.task
-            ),
+            "conversations": with_instruction(record["conversations"], budget, video, self._instruction),
         }
         item = self._by_host(shown, video)
         pixels = item["image"][0][0]

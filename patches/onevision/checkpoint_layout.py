@@ -84,7 +84,9 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Onevi
         raise ConfigError(f"{where}: vision_config.model_type = {kind!r}; expected 'siglip_vision_model'")
     check_sizes(config, where)
     with reading_config(where):
-        whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+        whole: Any = LlavaOnevisionConfig(
+            **{k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+        )
     check_encoder_fields(whole.vision_config, f"{where}: vision_config")
     encoder, projector = (
         next((found[1] for name in names if (found := pattern.match(name))), None) for pattern in (_ENCODER, _PROJECTOR)

@@ -44,8 +44,8 @@ class Loaded:
 
     model: TamOnevisionForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
     notice: str | None = None
 
 
@@ -94,7 +94,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
     except Exception as error:  # its files' own parsers raise their own
         raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
     model.generation_config = followed(model.generation_config, model.config.text_config.vocab_size, name_or_path)
-    return Loaded(model.eval().to(where), tokenizer, mean, std, notice)  # type: ignore[arg-type]
+    return Loaded(model.eval().to(where), tokenizer, mean, std, notice)
 
 
 def pick_device(name: str) -> torch.device:
@@ -146,7 +146,7 @@ def _read_config(name_or_path: str) -> dict[str, Any]:
     return values
 
 
-def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _image_statistics(name_or_path: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of the checkpoint's image processor; SigLIP's where it has none."""
     from transformers.utils import cached_file
 
@@ -164,5 +164,6 @@ def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float
         )
         if not numbers or len(value) != len(SIGLIP_MEAN):
             raise ConfigError(f"{str(file)!r}: {name} = {short(value)}: expected three numbers from {least:g} to 2")
-        found.append(tuple(map(float, value)))
+        red, green, blue = map(float, value)
+        found.append((red, green, blue))
     return found[0], found[1]

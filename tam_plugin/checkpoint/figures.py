@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget import FixedPolicy, Policy, TokenLayout, VisualBudget
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.plan import projector_children, to_mixture
@@ -20,8 +20,6 @@ from tam_plugin.flops import EncoderShape, LanguageShape, ModelShape, ProjectorS
 from tam_plugin.taxonomy import TaskDistribution, TaskType
 
 REFERENCE_S = 60.0
-BASELINE = (64, 2)
-"""Frames and stride of the fixed baseline."""
 
 
 def inspect(
@@ -70,21 +68,25 @@ def inspect(
     }
 
 
-def policies(layout: Layout, tam: TamConfig) -> tuple[BudgetPolicy, FixedPolicy]:
-    """The budget policy of a TAM model, and the fixed baseline's, with grid, newlines and context of its host.
+def token_layout(layout: Layout, tam: TamConfig) -> TokenLayout:
+    """How the TAM model of a checkpoint lays out a video's tokens."""
+    vision = layout.vision
+    return TokenLayout.of_projector(
+        tam.projector,
+        grid=vision["image_size"] // vision["patch_size"],
+        newline_position=layout.newline_position,
+        context_tokens=layout.language.get("max_position_embeddings"),
+    )
+
+
+def policies(layout: Layout, tam: TamConfig) -> tuple[Policy, FixedPolicy]:
+    """The budget policy of a TAM model and the fixed baseline, both in the model's token layout.
 
     Raises:
         ConfigError: the policy is bad, asks for strides without a projector, or not one frame fits.
     """
-    vision, projector = layout.vision, tam.projector
-    host = {
-        "grid": vision["image_size"] // vision["patch_size"],
-        "pool_mode": projector.pool_mode,
-        "newline_position": layout.newline_position,
-    }
-    policy = stored_policy(tam.policy).for_strides(projector.strides)
-    context = min(policy.context.max_context_tokens, layout.language.get("max_position_embeddings") or 10**9)
-    return policy.for_host(**host, max_context_tokens=context), BudgetPolicy.fixed(*BASELINE, **host)
+    tokens = token_layout(layout, tam)
+    return stored_policy(tam.policy).adapted(tokens), FixedPolicy(layout=tokens.replace(strides=None))
 
 
 def _parameters(sizes: dict[str, int], layout: Layout, tam: TamConfig) -> dict[str, dict[str, int]]:

@@ -123,15 +123,16 @@ def _ask() -> dict[str, Any]:
     host = onevision()
     if not host.ready:
         return _verdict(False, host.detail, host.remedy, host=vars(host))
-    from tam_plugin import Inductor, probe_video, sample_frames
+    from tam_plugin.deciding import Sampling, sample
     from tam_plugin.patches.onevision import VideoAssistant
+    from tam_plugin.video import open_video
 
-    query, info = "What color is the sign?", probe_video(str(CLIP))
+    query = "What color is the sign?"
     assistant = VideoAssistant.from_pretrained(None, device="cpu")
-    distribution = Inductor.from_pretrained().classify(query, duration_s=info.duration_s)
-    policy = assistant.policy(query, max_new_tokens=1)
-    budget = policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
-    assistant.answer(sample_frames(str(CLIP), budget), query, budget, max_new_tokens=1)
+    with open_video(str(CLIP)) as opened:
+        decision = assistant.decider().decide(query, opened.info.duration_s, video_frames=opened.info.num_frames)
+        decision, video = sample(opened, decision, Sampling())
+    assistant.answer(video, query, decision.budget, max_new_tokens=1)
     return _verdict(True, f"{host.detail}; the demonstration model was run", host=vars(host))
 
 

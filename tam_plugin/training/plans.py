@@ -6,7 +6,6 @@ It is training's preflight too: every video is opened, and the rows that trainin
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import tam_plugin
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy, TokenLayout
 from tam_plugin.errors import InputError
 from tam_plugin.training import bad_rows, journal
+from tam_plugin.training.check import policy_values
 from tam_plugin.training.fingerprints import data_file, inductor_fingerprint, values_sha256
 from tam_plugin.training.journal import WHOLE, Shard
-from tam_plugin.training.layout import Layout, policy_values, token_layout
 from tam_plugin.training.rows import data_files
 from tam_plugin.training.table import FORMAT, HEADER_FILE, read_header
 from tam_plugin.training.work import Work
@@ -39,8 +38,8 @@ class Request:
     Attributes:
         data: a YAML list, a file, or a brace pattern.
         out: folder for the plans.
-        policy: the budget policy, in no host's layout yet.
-        layout: the model's.
+        policy: the budget policy, in no model's layout yet.
+        layout: the model's token layout; its ``context_tokens`` are what training keeps of a sequence.
         inductor: name or path, None for the embedded one.
         video_folder: what the videos' paths are relative to; None opens no video.
         image_fps: frames per second of a folder of images.
@@ -52,8 +51,8 @@ class Request:
 
     data: str
     out: str
-    policy: BudgetPolicy
-    layout: Layout = dataclasses.field(default_factory=Layout)
+    policy: Policy
+    layout: TokenLayout
     inductor: str | None = None
     video_folder: str | None = None
     image_fps: float = IMAGE_FPS
@@ -83,7 +82,7 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
         ConfigError: policy and layout do not go together.
     """
     _check(request)
-    policy = request.layout.policy(request.policy)
+    policy = request.policy.adapted(request.layout)
     files = data_files(request.data)
     journal.check_folder(request.out)
     source = _source(request, policy, files)
@@ -136,7 +135,7 @@ def _check(request: Request) -> None:
         raise InputError(f"--video-folder {request.video_folder!r}: there is no such folder")
 
 
-def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dict[str, Any]:
+def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str, Any]:
     """What the plans are made from: equal for equal plans."""
     values = policy_values(policy)
     return {
@@ -146,7 +145,7 @@ def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dic
         "video_folder": request.video_folder and os.path.abspath(request.video_folder),
         "image_fps": request.image_fps,
         "inductor": inductor_fingerprint(request.inductor),
-        "layout": token_layout(policy) | {"max_context_tokens": policy.context.max_context_tokens},
+        "layout": policy.layout.to_dict() | {"max_context_tokens": policy.layout.context_tokens},
         "policy": values,
         "policy_sha256": values_sha256(values),
         "batch_size": request.batch_size,

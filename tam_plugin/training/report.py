@@ -9,22 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE, Policy
 from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
 from tam_plugin.training.bad_rows import MALFORMED, NOT_JSON, UNREADABLE
-from tam_plugin.training.chunks import BASELINE_FRAMES, BASELINE_STRIDE
 from tam_plugin.training.journal import Chunk
-from tam_plugin.training.layout import token_layout, visual_tokens
 from tam_plugin.training.table import FALLBACK, GIVEN, PROBED, UNKNOWN
 
 _FRAMES = (4, 8, 16, 24, 32, 48, 64, 96, 120)
 
 
 def summary(
-    chunks: Iterable[Chunk],
-    policy: BudgetPolicy,
-    samples: int | None,
-    extensions: Callable[[], Sequence[TaskExtension]],
+    chunks: Iterable[Chunk], policy: Policy, samples: int | None, extensions: Callable[[], Sequence[TaskExtension]]
 ) -> dict[str, Any]:
     """Counts over rows, as plain values.
 
@@ -43,7 +38,7 @@ def summary(
     without_video = 0
     for chunk in chunks:
         plans = chunk.plans
-        tokens += int(visual_tokens(plans["frames"], plans["stride"], token_layout(policy)).sum())
+        tokens += int(policy.layout.count(plans["frames"], plans["stride"]).sum())
         baseline += chunk.baseline_tokens
         decided = np.where(plans["extension"] > 0, 0, plans["task"]).tolist()  # not told apart by what did not decide
         cells.update(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.data.records import replaced_file
 from tam_plugin.training import bad_rows, journal, report
@@ -46,7 +46,7 @@ class Work:
     def __init__(
         self,
         request: Request,
-        policy: BudgetPolicy,
+        policy: Policy,
         files: Sequence[str],
         done: journal.Journal,
         stack: ExitStack,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tam_plugin import TaskType
-from tam_plugin.budget import task_instruction
+from tam_plugin.deciding.instruction import task_instruction
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.lmms.sample_log import read_log
 from tests.eval_lmms.test_models import make

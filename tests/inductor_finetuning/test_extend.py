@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from tam_plugin import BudgetPolicy, TamConfig, TaskDistribution
+from tam_plugin.budget import TokenLayout
 from tam_plugin.cli.main import main
 from tam_plugin.errors import ConfigError, InputError, TamNotice
 from tam_plugin.inductor import Inductor
@@ -188,10 +189,10 @@ def test_a_group_decides_as_for_its_own_tasks(group: str) -> None:
 
 def test_a_models_strides_hold_for_the_rule_too() -> None:
     extension = distribution(TaskExtension(label=LABEL, rule=RULE))
-    policy = BudgetPolicy.from_yaml().for_strides([1, 2, 4]).for_host(newline_position="no_token")
+    policy = BudgetPolicy.from_yaml().adapted(TokenLayout(strides=(1, 2, 4), newline_position="no_token"))
     assert policy.budget(extension, 20.0).pool_stride == 4
-    with pytest.raises(ConfigError, match=r"'Endless Videos', policy.strides = \[3, 4\]: this model has projectors"):
-        BudgetPolicy.from_yaml().for_strides([1, 2]).budget(extension, 20.0)
+    with pytest.raises(ConfigError, match=r"'Endless Videos', policy.strides = \[3, 4\]: the model has projectors"):
+        BudgetPolicy.from_yaml().adapted(TokenLayout(strides=(1, 2))).budget(extension, 20.0)
 
 
 def test_a_fixed_policy_names_the_type_and_takes_its_own_frames() -> None:
