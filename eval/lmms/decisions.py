@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from tam_plugin.config import InstructionConfig
-from tam_plugin.deciding import Decider, Decision, Sampling, instruction_lines, sample, take
+from tam_plugin.deciding import Decider, Sampling, instruction_lines, sample, take
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.eval.lmms.host import Host, Row
 from tam_plugin.eval.lmms.questions import Question, question_of
@@ -126,12 +126,12 @@ class RequestDecider:
         self._check_fits(row, output_tokens)
         return Decided(row, question, decision.distribution)
 
-    def _take(self, opened: Video, decision: Decision, sampling: Sampling) -> SampledVideo:
+    def _take(self, opened: Video, num_frames: int, sampling: Sampling, **asked: Any) -> SampledVideo:
         """The frames; those of the request before it, if they are the same (the options of one question)."""
-        key = (opened.info.path, decision.budget.num_frames, decision.query)
+        key = (opened.path, num_frames, asked["query"])
         if self._last is None or self._last[0] != key:
             self._last = None  # the old frames are freed before the new ones are made
-            self._last = key, take(opened, decision, sampling)
+            self._last = key, take(opened, num_frames, sampling, **asked)
         return self._last[1]
 
     def _check_fits(self, row: Row, output_tokens: int) -> None:

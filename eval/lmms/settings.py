@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tam_plugin.budget import Policy, read_policy
-from tam_plugin.deciding.instruction import UNIFORM
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.ablations.arguments import with_ablation
 from tam_plugin.video.info import MAX_DAMAGED
+from tam_plugin.video.samplers import UNIFORM
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _TRUE_OR_FALSE = (True, False, None)

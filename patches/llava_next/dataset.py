@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import InstructionConfig
+from tam_plugin.deciding import Sampling, take
 from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
 from tam_plugin.patches.llava_next.bad_samples import BadSamples, TooManyBadSamplesError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
@@ -35,8 +36,9 @@ from tam_plugin.patches.llava_next.sampling import (
     with_instruction,
 )
 from tam_plugin.training.keys import key_of_row
-from tam_plugin.video import SampledVideo, probe_video, sample_frames
-from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
+from tam_plugin.video import SampledVideo, Video, open_video
+
+_SAMPLING = Sampling(image_fps=FRAME_FOLDER_FPS)
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
 """Errors that no other sample would mend."""
@@ -116,13 +118,12 @@ class TamDataset(Dataset):
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
         key = key_of_row(record).key if self.planner.plans is not None else None
-        budget = self.planner.budget(
-            index, sample_id, question, lambda: probe_video(path, image_fps=FRAME_FOLDER_FPS), key
-        )
-        item, budget, video = self._build(index, record, path, budget)
-        if self._tokens(item, budget) > self.planner.max_tokens:
-            fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
-            item, budget, _ = self._build(index, record, path, fitted)
+        with open_video(path, image_fps=_SAMPLING.image_fps) as opened:
+            budget = self.planner.budget(index, sample_id, question, lambda: opened.info, key)
+            item, budget, video = self._build(index, record, opened, budget)
+            if self._tokens(item, budget) > self.planner.max_tokens:
+                fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
+                item, budget, _ = self._build(index, record, opened, fitted)
             if self._tokens(item, budget) > self.planner.max_tokens:
                 raise InputError(
                     f"{self._tokens(item, budget)} tokens with {budget.num_frames} frames: expected at most "
@@ -150,16 +151,16 @@ class TamDataset(Dataset):
         return dataclasses.replace(self.instruction, time=time)
 
     def _build(
-        self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
+        self, index: int, record: dict[str, Any], opened: Video, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
-        video = sample_frames(path, budget, size=NATIVE_SIZE_LIMIT, image_fps=FRAME_FOLDER_FPS)
+        video = take(opened, budget.num_frames, _SAMPLING, query=first_question(record["conversations"]))
         if video.damaged_frames:
-            self.bad_samples.damaged(index, path, video.damaged_frames)
+            self.bad_samples.damaged(index, opened.path, video.damaged_frames)
         budget = self.planner.layout.changed(budget, num_frames=len(video))
         shown = {
             "id": index,
             **record,
-            "video": path_for_host(path),
+            "video": path_for_host(opened.path),
             "conversations": with_instruction(record["conversations"], budget, video, self._instruction),
         }
         item = self._by_host(shown, video)

@@ -33,7 +33,12 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="auto", help="video reader: auto, pyav, decord or torchcodec (default: auto)"
     )
-    parser.add_argument("--snap-to-keyframes", action="store_true", help="take near keyframes: faster, true times kept")
+    parser.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="how frames are chosen: uniform, or keyframe, which is faster (default: uniform)",
+    )
+    parser.add_argument("--snap-to-keyframes", action="store_true", help="the same as --sampler keyframe")
     parser.add_argument(
         "--max-damaged",
         type=float,
@@ -106,9 +111,26 @@ def question(args: argparse.Namespace, *, size: int) -> Iterator[Question]:
         raise InputError(f"--max-damaged {args.max_damaged}: expected a share between 0 and 1")
     clean_options(args.options)
     check_backend(args.backend)
-    sampling = Sampling(sampler=args.sampler, backend=args.backend, size=size, max_damaged=args.max_damaged)
+    sampling = Sampling(sampler=_sampler(args), backend=args.backend, size=size, max_damaged=args.max_damaged)
     with open_video(args.video, image_fps=sampling.image_fps) as video:
         yield Question(query, args.options, video, sampling)
+
+
+def _sampler(args: argparse.Namespace) -> str:
+    """The name of the sampler asked for.
+
+    Raises:
+        InputError: there is no such sampler, or the two options contradict each other.
+    """
+    from tam_plugin.video.samplers import KEYFRAME, UNIFORM, sampler_named
+
+    if args.snap_to_keyframes and args.sampler not in (None, KEYFRAME):
+        raise InputError(
+            f"--sampler {args.sampler!r}: --snap-to-keyframes means --sampler {KEYFRAME}; give one of them"
+        )
+    if args.sampler is not None:
+        return sampler_named(args.sampler).name
+    return KEYFRAME if args.snap_to_keyframes else UNIFORM
 
 
 def _read_query(query: str) -> str:

@@ -10,7 +10,7 @@ from tam_plugin.budget import Policy, TokenLayout, VisualBudget
 from tam_plugin.config import InstructionConfig
 from tam_plugin.deciding.instruction import longest_lines
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.taxonomy import TaskDistribution, TaskExtension
+from tam_plugin.taxonomy import TaskDistribution
 
 if TYPE_CHECKING:
     from tam_plugin.inductor import Inductor
@@ -113,13 +113,12 @@ class Decider:
                 leaves no room for a frame.
             ConfigError: policy or Inductor cannot be used.
         """
+        policy = self._policy_for(query or "" if text is None else text, output_tokens)
         distribution = None
         if query is not None:
             distribution = self.inductor.classify(query, duration_s=duration_s, options=options or None)
-        elif self.policy.reads_question:
+        elif policy.reads_question:
             raise InputError("there is no question to decide frames by: give one, or a fixed policy")
-        extension = None if distribution is None else distribution.extension
-        policy = self._policy_for(query or "" if text is None else text, extension, output_tokens)
         budget = policy.budget(distribution, duration_s, video_frames=video_frames)
         return Decision(query=query, duration_s=duration_s, distribution=distribution, policy=policy, budget=budget)
 
@@ -136,11 +135,12 @@ class Decider:
             self._adapted[key] = self.policy.adapted(self.layout, text_tokens=key[0], output_tokens=output_tokens)
         return self._adapted[key]
 
-    def _policy_for(self, text: str, extension: TaskExtension | None, output_tokens: int) -> Policy:
+    def _policy_for(self, text: str, output_tokens: int) -> Policy:
         """The policy that leaves room for the text, the times of as many frames as it may take, and the answer."""
         if self._count_tokens is None:
             return self.adapted(0, output_tokens)
-        lines = longest_lines(self.policy.max_frames, self.instruction, extension)
+        extensions = self.inductor.extensions if self.instruction.task and self.policy.reads_question else ()
+        lines = longest_lines(self.policy.max_frames, self.instruction, extensions)
         tokens = self._count_tokens("\n".join([*lines, text]))
         try:
             return self.adapted(tokens, output_tokens)

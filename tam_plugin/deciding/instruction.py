@@ -9,12 +9,10 @@ from tam_plugin.budget import VisualBudget
 from tam_plugin.config import InstructionConfig
 from tam_plugin.errors import InputError
 from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
+from tam_plugin.video.samplers import UNIFORM
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
-
-UNIFORM = "uniform"
-"""The sampler of which the hosts' words are true."""
 
 _LONGEST_S = 99_999.0
 
@@ -38,19 +36,18 @@ def instruction_lines(budget: VisualBudget, video: SampledVideo, config: Instruc
         config: which of the lines are wanted.
     """
     times = [float(t) for t in video.timestamps_s]
-    return _lines(budget.decided_task, video.info.duration_s, times, getattr(video, "sampler", UNIFORM), config)
+    return _lines(budget.decided_task, video.info.duration_s, times, video.sampler, config)
 
 
-def longest_lines(num_frames: int, config: InstructionConfig, extension: TaskExtension | None = None) -> list[str]:
+def longest_lines(num_frames: int, config: InstructionConfig, extensions: Sequence[TaskExtension] = ()) -> list[str]:
     """The longest that :func:`instruction_lines` can become with ``num_frames`` frames, to reserve room for them.
 
     Args:
         num_frames: frames, at most.
         config: which of the lines are wanted.
-        extension: a task type that may be named beside the eight.
+        extensions: task types beyond the eight that the Inductor knows.
     """
-    tasks: list[AnyTask] = [*TaskType] if extension is None else [*TaskType, extension]
-    longest = max(tasks, key=lambda task: len(task_instruction(task)))
+    longest = max((*TaskType, *extensions), key=lambda task: len(task_instruction(task)))
     return _lines(longest, _LONGEST_S, [_LONGEST_S] * num_frames, UNIFORM, config)
 
 

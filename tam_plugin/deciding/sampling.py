@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tam_plugin.deciding.decider import Decision
-from tam_plugin.deciding.instruction import UNIFORM
 from tam_plugin.video.info import MAX_DAMAGED
+from tam_plugin.video.samplers import UNIFORM
 from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
 
 if TYPE_CHECKING:
+    from tam_plugin.taxonomy import TaskDistribution
     from tam_plugin.video import SampledVideo, Video
 
 
@@ -35,17 +36,31 @@ class Sampling:
     max_damaged: float = MAX_DAMAGED
 
 
-def take(video: Video, decision: Decision, sampling: Sampling) -> SampledVideo:
-    """The budget's frames of an opened video.
+def take(
+    video: Video,
+    num_frames: int,
+    sampling: Sampling,
+    *,
+    query: str | None = None,
+    distribution: TaskDistribution | None = None,
+) -> SampledVideo:
+    """Frames of an opened video.
+
+    Args:
+        video: the opened video.
+        num_frames: frames, at most.
+        sampling: how they are taken.
+        query: the question, for samplers that choose frames by it.
+        distribution: what the Inductor said of the question.
 
     Raises:
         InputError: they cannot be read, or too many of them are damaged.
     """
     return video.sample(
-        decision.budget.num_frames,
+        num_frames,
         sampler=sampling.sampler,
-        query=decision.query,
-        distribution=decision.distribution,
+        query=query,
+        distribution=distribution,
         backend=sampling.backend,
         size=sampling.size,
         max_damaged=sampling.max_damaged,
@@ -53,10 +68,7 @@ def take(video: Video, decision: Decision, sampling: Sampling) -> SampledVideo:
 
 
 def sample(
-    video: Video,
-    decision: Decision,
-    sampling: Sampling,
-    taking: Callable[[Video, Decision, Sampling], SampledVideo] = take,
+    video: Video, decision: Decision, sampling: Sampling, taking: Callable[..., SampledVideo] = take
 ) -> tuple[Decision, SampledVideo]:
     """The frames of a decision, and the decision as they bear it out.
 
@@ -66,15 +78,16 @@ def sample(
         video: the opened video.
         decision: what was decided by its header.
         sampling: how frames are taken.
-        taking: takes them; a cache around :func:`take`, say.
+        taking: takes them as :func:`take` does; a cache around it, say.
 
     Raises:
         InputError: the frames cannot be read, or too many of them are damaged.
     """
-    taken = taking(video, decision, sampling)
+    asked = {"query": decision.query, "distribution": decision.distribution}
+    taken = taking(video, decision.budget.num_frames, sampling, **asked)
     if len(taken) < decision.budget.num_frames:
         budget = decision.policy.budget(decision.distribution, decision.duration_s, video_frames=len(taken))
         decision = dataclasses.replace(decision, budget=budget, duration_s=taken.info.duration_s)
         if budget.num_frames < len(taken):
-            taken = taking(video, decision, sampling)
+            taken = taking(video, budget.num_frames, sampling, **asked)
     return decision, taken

@@ -19,7 +19,10 @@ _FRAMES = (4, 8, 16, 24, 32, 48, 64, 96, 120)
 
 
 def summary(
-    chunks: Iterable[Chunk], policy: Policy, samples: int | None, extensions: Callable[[], Sequence[TaskExtension]]
+    chunks: Iterable[Chunk],
+    policy: Policy,
+    samples: int | None,
+    extensions: Callable[[], Sequence[TaskExtension]],
 ) -> dict[str, Any]:
     """Counts over rows, as plain values.
 

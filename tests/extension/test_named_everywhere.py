@@ -158,11 +158,11 @@ def test_text_is_reserved_for_a_description_longer_than_the_eights() -> None:
     """Also of several lines; the hosts' prompt is one line per instruction."""
     wordy = TaskExtension(label=LABEL, group="frames", description="word " * 200 + "\nand more")
     told = InstructionConfig(time=True, task=True)
-    eight, nine = longest_lines(4, told), longest_lines(4, told, wordy)
+    eight, nine = longest_lines(4, told), longest_lines(4, told, [wordy])
     assert eight[0] == nine[0] and [len(eight), len(nine)] == [2, 2]
     assert eight[1] == max(map(task_instruction, TaskType), key=len)
     assert nine[1] == task_instruction(wordy) and "\n" not in nine[1]
-    assert longest_lines(4, told, TaskExtension(label=LABEL, group="frames")) == eight
+    assert longest_lines(4, told, [TaskExtension(label=LABEL, group="frames")]) == eight
 
 
 @pytest.mark.usefixtures("qwen_prompts")
