@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from tam_plugin.errors import InputError
-from tam_plugin.patches.hosts import is_llava_next
+from tam_plugin.patches.hosts.llava_next import is_llava_next
 from tam_plugin.patches.import_hooks import PostImportFinder, remove_waiter
 from tam_plugin.patches.lifecycle import Patcher
 from tam_plugin.patches.record import Patch

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tam_plugin.config import MoeConfig, TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.ablations.rows import Ablation
+from tam_plugin.storage import values_sha256
 from tam_plugin.taxonomy import AnyTask
-from tam_plugin.training.fingerprints import values_sha256
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,8 @@ from typing import Any
 
 from tam_plugin.budget import Policy
 from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
-from tam_plugin.training.fingerprints import file_sha256, inductor_fingerprint, values_sha256
+from tam_plugin.inductor.stored import inductor_fingerprint
+from tam_plugin.storage import file_sha256, values_sha256
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.eval.lmms.manifests import CLASS_PATHS
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.patches.hosts import lmms_models
+from tam_plugin.storage import values_sha256
 
 _CURRENT: dict[str, Any] = {"prompts_of": None, "fingerprint": None}
 
@@ -54,7 +54,7 @@ def _task_init(original: Callable) -> Callable:
         call = signature.bind(self, *args, **kwargs)
         given = call.arguments.get("model_name")
         prompts = (call.arguments.get("config") or {}).get("lmms_eval_specific_kwargs") or {}
-        if given in CLASS_PATHS and given not in prompts:  # a task that has words for this very model keeps them
+        if given in lmms_models() and given not in prompts:  # a task that has words for this very model keeps them
             call.arguments["model_name"] = _CURRENT["prompts_of"]
         return original(*call.args, **call.kwargs)
 
@@ -71,7 +71,7 @@ def _cache_create(original: Callable) -> Callable:
         name = getattr(model, "cache_name", None)
         if isinstance(name, str):  # simple_evaluate(model=an instance)
             call.arguments["model"] = name
-        elif model in CLASS_PATHS:
+        elif model in lmms_models():
             call.arguments["model_args"] = f"{call.arguments.get('model_args')},tam={_CURRENT['fingerprint']}"
         return original(*call.args, **call.kwargs)
 

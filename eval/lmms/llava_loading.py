@@ -19,7 +19,7 @@ def import_host() -> None:
         MissingDependencyError: it is not there, or something that it needs.
     """
     from tam_plugin.patches import activation
-    from tam_plugin.patches.hosts import import_llava
+    from tam_plugin.patches.hosts.llava_next import import_llava
 
     activation.start()
     import_llava("llava.model.builder")

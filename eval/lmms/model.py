@@ -25,7 +25,7 @@ from tam_plugin.eval.lmms.routing_log import RoutingLog
 from tam_plugin.eval.lmms.sample_log import SampleLog
 from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.eval.lmms.tally import Tally
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.storage import values_sha256
 
 
 class TamModel(lmms):

@@ -12,7 +12,7 @@ from tam_plugin.errors import ConfigError
 from tam_plugin.eval.lmms.host import sampling_options
 from tam_plugin.eval.lmms.requests import Request
 from tam_plugin.eval.lmms.sample_log import read_log
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.storage import values_sha256
 
 _DIGITS = 16
 

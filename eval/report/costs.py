@@ -16,6 +16,7 @@ from tam_plugin.eval.flops import from_path, from_preset
 from tam_plugin.eval.flops.subjects import Subject
 from tam_plugin.eval.report.runs import Run
 from tam_plugin.flops import EncoderShape, ModelShape, ProjectorShape, count_flops
+from tam_plugin.patches.hosts import lmms_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ def cost_of(run: Run, subject: Subject) -> Cost | str:
     records = [record for record in run.log if record.get("frames") and record.get("prompt_tokens")]
     if not records:
         return f"{run.name}: the sample log holds no request with an answer"
-    is_dense = subject.layout.tam is None and run.model == "tallva" and is_fixed(run)
+    evaluated_by = lmms_models().get(run.model)
+    stays_dense = evaluated_by is not None and not evaluated_by.upgrades_dense
+    is_dense = subject.layout.tam is None and stays_dense and is_fixed(run)
     shape, ablation = subject.model.dense() if is_dense else subject.model, ablation_of(run)
     if ablation is not None and not is_dense:
         shape = _changed(subject, ablation.tam(subject.tam))

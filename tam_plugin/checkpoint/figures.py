@@ -11,7 +11,7 @@ from typing import Any
 
 from tam_plugin.budget import FixedPolicy, Policy, TokenLayout, VisualBudget
 from tam_plugin.budget.stored import stored_policy
-from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.plan import projector_children, to_mixture
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.config import TamConfig
@@ -23,7 +23,12 @@ REFERENCE_S = 60.0
 
 
 def inspect(
-    source: Source, layout: Layout, tam: TamConfig, *, duration_s: float = REFERENCE_S, pool_mode_given: bool = False
+    source: Source,
+    layout: TensorLayout,
+    tam: TamConfig,
+    *,
+    duration_s: float = REFERENCE_S,
+    pool_mode_given: bool = False,
 ) -> dict[str, Any]:
     """Parameters, and the cost of each task type beside the fixed baseline, as plain values.
 
@@ -68,7 +73,7 @@ def inspect(
     }
 
 
-def token_layout(layout: Layout, tam: TamConfig) -> TokenLayout:
+def token_layout(layout: TensorLayout, tam: TamConfig) -> TokenLayout:
     """How the TAM model of a checkpoint lays out a video's tokens."""
     vision = layout.vision
     return TokenLayout.of_projector(
@@ -79,7 +84,7 @@ def token_layout(layout: Layout, tam: TamConfig) -> TokenLayout:
     )
 
 
-def policies(layout: Layout, tam: TamConfig) -> tuple[Policy, FixedPolicy]:
+def policies(layout: TensorLayout, tam: TamConfig) -> tuple[Policy, FixedPolicy]:
     """The budget policy of a TAM model and the fixed baseline, both in the model's token layout.
 
     Raises:
@@ -89,7 +94,7 @@ def policies(layout: Layout, tam: TamConfig) -> tuple[Policy, FixedPolicy]:
     return stored_policy(tam.policy).adapted(tokens), FixedPolicy(layout=tokens.replace(strides=None))
 
 
-def _parameters(sizes: dict[str, int], layout: Layout, tam: TamConfig) -> dict[str, dict[str, int]]:
+def _parameters(sizes: dict[str, int], layout: TensorLayout, tam: TamConfig) -> dict[str, dict[str, int]]:
     tower = {name: n for name, n in sizes.items() if name.startswith(layout.encoder)}
     projector = {name: n for name, n in sizes.items() if name.startswith(layout.projector)}
     language = sum(sizes.values()) - sum(tower.values()) - sum(projector.values())
@@ -114,7 +119,7 @@ def _one_projector(sizes: dict[str, int], tam: TamConfig) -> int:
     return sum(sizes.values()) // len(projector_children(config))
 
 
-def _activated_llm(sizes: dict[str, int], layout: Layout) -> int:
+def _activated_llm(sizes: dict[str, int], layout: TensorLayout) -> int:
     """Weights of the language model that a token uses."""
     names = {name: n for name, n in sizes.items() if not name.startswith((layout.encoder, layout.projector))}
     config = layout.language
@@ -124,7 +129,7 @@ def _activated_llm(sizes: dict[str, int], layout: Layout) -> int:
 
 
 def model_shape(
-    layout: Layout, tam: TamConfig, projector_layers: tuple[tuple[int, int], ...], *, pooling_head: bool
+    layout: TensorLayout, tam: TamConfig, projector_layers: tuple[tuple[int, int], ...], *, pooling_head: bool
 ) -> ModelShape:
     """Sizes of the model that a layout describes, or would become.
 
@@ -149,7 +154,7 @@ def model_shape(
 
 
 def _projector_layers(
-    shapes: dict[str, tuple[int, ...]], layout: Layout, tam: TamConfig
+    shapes: dict[str, tuple[int, ...]], layout: TensorLayout, tam: TamConfig
 ) -> tuple[tuple[int, int], ...]:
     """Widths of one projector's linear layers, from their weights; a mixture's are stacked."""
     start = f"{layout.projector}{projector_children(tam.projector)[0]}."

@@ -87,8 +87,16 @@ def _versions() -> dict[str, Any]:
 
 def _probes(jobs: tuple[str, ...]) -> list[str]:
     """Names of the probes that the jobs need, the long ones first."""
-    names = [job for job in ("train", "evaluate", "ask") if job in jobs]
+    names: list[str] = [job for job in ("train", "evaluate", "ask") if job in jobs]
+    names += _host_probes().values() if names else ()
     return [*names, *(f"decode:{reader}" for reader in READERS if "decode" in jobs), "machine"]
+
+
+def _host_probes() -> dict[str, str]:
+    """Names of the probes of all hosts, by the hosts' names."""
+    from tam_plugin.patches.hosts import hosts
+
+    return {host.name: f"host:{host.reference}" for host in hosts()}
 
 
 def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:
@@ -111,6 +119,7 @@ def _more(running: dict[str, Future]) -> dict[str, Any]:
     return {
         "devices": machine.get("devices", []),
         "expert_backends": machine.get("expert_backends", {"grouped": f"not usable: {failed}"}),
+        "hosts": {name: running[probe].result() for name, probe in _host_probes().items() if probe in running},
         "hub_cache": machine.get("hub_cache", f"not known: {failed}"),
         "patches": train.pop("patches", []),
         "patch_error": train.pop("patch_error", train.get("detail")),
@@ -141,7 +150,10 @@ def _lines(name: str, verdict: dict[str, Any]) -> list[str]:
 
 def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
     """The rest for people."""
-    lines = [f"device  {', '.join(report['devices']) or 'not known'}", f"hub cache  {report['hub_cache']}", "experts"]
+    lines = ["hosts"] if report["hosts"] else []
+    for name, state in report["hosts"].items():
+        lines += _lines(name, state)
+    lines += [f"device  {', '.join(report['devices']) or 'not known'}", f"hub cache  {report['hub_cache']}", "experts"]
     lines += [f"  {name:<20} {state}" for name, state in report["expert_backends"].items()]
     if "train" in report["jobs"]:
         lines += _describe_patches(report["patches"], report["patch_error"], verbose=verbose)

@@ -5,6 +5,7 @@ import, ends its process or never returns takes nothing else with it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -116,19 +117,25 @@ def _hub_cache() -> str:
     return f"{folder}{'' if there == folder else ', made when it is first needed'}"
 
 
-def _ask() -> dict[str, Any]:
-    """The whole way on the OneVision host: the embedded Inductor, frames, the demonstration model, one token."""
-    from tam_plugin.patches.hosts import onevision
+def _host(module: str, class_name: str) -> dict[str, Any]:
+    """Whether a host can run here; its row is made anew, for one that was registered is not in this process."""
+    state = getattr(importlib.import_module(module), class_name)().probe()
+    return _verdict(state.ready, state.detail, state.remedy)
 
-    host = onevision()
+
+def _ask() -> dict[str, Any]:
+    """The whole way on the demonstration model's host: the embedded Inductor, frames, the model, one token."""
+    from tam_plugin.patches.hosts import host_named, load_assistant
+    from tam_plugin.patches.hosts.registry import DEMONSTRATION
+
+    host = host_named(DEMONSTRATION).probe()
     if not host.ready:
         return _verdict(False, host.detail, host.remedy, host=vars(host))
     from tam_plugin.deciding import Sampling, sample
-    from tam_plugin.patches.onevision import VideoAssistant
     from tam_plugin.video import open_video
 
     query = "What color is the sign?"
-    assistant = VideoAssistant.from_pretrained(None, device="cpu")
+    assistant = load_assistant(None, device="cpu")
     with open_video(str(CLIP)) as opened:
         decision = assistant.decider().decide(query, opened.info.duration_s, video_frames=opened.info.num_frames)
         decision, video = sample(opened, decision, Sampling())
@@ -140,9 +147,10 @@ def _train() -> dict[str, Any]:
     """LLaVA-NeXT's training code imported with every patch checked and applied, and left as it was."""
     from tam_plugin.errors import reason_of
     from tam_plugin.patches.activation import installed
-    from tam_plugin.patches.hosts import LLAVA_MODULES, import_llava, llava_next
+    from tam_plugin.patches.hosts import host_named
+    from tam_plugin.patches.hosts.llava_next import LLAVA_MODULES, import_llava
 
-    host = llava_next()
+    host = host_named("llava").probe()
     more: dict[str, Any] = {"host": vars(host), "patches": _patch_rows(), "patch_error": host.detail}
     if not host.ready:
         return _verdict(False, host.detail, host.remedy, **more)
@@ -191,8 +199,8 @@ def _evaluate() -> dict[str, Any]:
     from importlib.metadata import entry_points
 
     from tam_plugin.errors import require
-    from tam_plugin.eval.lmms.manifests import CLASS_PATHS
     from tam_plugin.installing import install_command, installed_version
+    from tam_plugin.patches.hosts import lmms_models
 
     require("lmms_eval", needed_for="evaluating", extra="eval")
     version, wanted = installed_version("lmms-eval"), "0.7.3"
@@ -204,7 +212,7 @@ def _evaluate() -> dict[str, Any]:
     from lmms_eval.models import get_model
 
     get_model("tallva_onevision")
-    return _verdict(True, f"lmms-eval {version} with the models {', '.join(CLASS_PATHS)}")
+    return _verdict(True, f"lmms-eval {version} with the models {', '.join(lmms_models())}")
 
 
 def _decode(reader: str) -> dict[str, Any]:
@@ -219,9 +227,10 @@ def _decode(reader: str) -> dict[str, Any]:
 
 PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "machine": _machine,
+    "host": _host,
     "ask": _ask,
     "train": _train,
     "evaluate": _evaluate,
     "decode": _decode,
 }
-"""Name → probe; ``decode:READER`` takes a reader."""
+"""Name → probe; ``decode:READER`` takes a reader, ``host:MODULE:CLASS`` a host's row."""

@@ -9,24 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tam_plugin.budget import Policy
-from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
-from tam_plugin.training.fingerprints import file_sha256, inductor_fingerprint
+from tam_plugin.storage import difference, file_sha256
 from tam_plugin.training.table import Plans
-
-
-def difference(planned: Any, now: Any, name: str = "") -> str | None:
-    """The first field in which two plain values differ, with both values; None if they are equal."""
-    if isinstance(planned, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*planned, *now}, key=str):
-            found = difference(planned.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-            if found:
-                return found
-        return None
-    if isinstance(planned, list) and isinstance(now, list) and len(planned) == len(now):
-        pairs = enumerate(zip(planned, now, strict=True))
-        return next((d for i, (a, b) in pairs if (d := difference(a, b, f"{name}[{i}]"))), None)
-    return None if planned == now else f"{name} is {short(now)}, planned was {short(planned)}"
 
 
 def policy_values(policy: Policy) -> dict[str, Any]:
@@ -79,6 +64,8 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
         ConfigError: in one line, the difference and the command.
         InputError: a data file or the Inductor cannot be read.
     """
+    from tam_plugin.inductor.stored import inductor_fingerprint
+
     found = difference(plans.header["policy"], policy_values(policy))
     what = "for another policy or layout"
     if found is None:
@@ -86,7 +73,7 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
         if planned["sha256"] != now["sha256"]:
             what, found = (
                 "by another Inductor",
-                f"the Inductor is {_inductor(now)}, planned was by {_inductor(planned)}",
+                f"the Inductor is {_inductor(now)}, was {_inductor(planned)}",
             )
     if found is None:
         what, found = "for another data file", other_file(plans.header["data"], data_files)
@@ -105,7 +92,7 @@ def other_file(planned: Sequence[Mapping[str, Any]], data_files: Sequence[str]) 
     """What is wrong with the first data file whose content is that of none of the planned ones; None if all are there.
 
     Args:
-        planned: path, size and SHA-256 of each, see :func:`~tam_plugin.training.fingerprints.data_file`.
+        planned: path, size and SHA-256 of each, see :func:`~tam_plugin.storage.data_file`.
         data_files: what is trained on.
 
     Raises:

@@ -7,23 +7,20 @@ turn, so that each is computed as an undivided run computes it.
 from __future__ import annotations
 
 import base64
-import fcntl
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import cut_torn_line
+from tam_plugin.storage import PART_SUFFIX, Journal, difference, read_journal
 from tam_plugin.training import bad_rows
 from tam_plugin.training.bad_rows import BadRow
-from tam_plugin.training.check import difference
 from tam_plugin.training.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE
 
 if TYPE_CHECKING:
@@ -98,15 +95,19 @@ class Chunk:
         """Path and reason of the videos that cannot be read."""
         return {row.name: row.reason for row in self.bad if row.kind == bad_rows.UNREADABLE}
 
-    def to_line(self, number: int) -> str:
-        """One line of JSON, with the chunk's number."""
-        values = {"chunk": number, **self.__dict__, "plans": _packed(self.plans), "deferred": _packed(self.deferred)}
-        return json.dumps(values) + "\n"
+    def to_record(self, number: int) -> dict[str, Any]:
+        """JSON values, with the chunk's number."""
+        packed = {name: base64.b64encode(getattr(self, name).tobytes()).decode() for name, _ in _TABLES}
+        return {"chunk": number, **self.__dict__, **packed}
 
     @classmethod
-    def from_line(cls, line: bytes) -> tuple[int, Chunk]:
-        """What :meth:`to_line` wrote."""
-        values = json.loads(line)
+    def from_record(cls, record: Mapping[str, Any]) -> tuple[int, Chunk]:
+        """What :meth:`to_record` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: the values are not those of a chunk.
+        """
+        values = dict(record)
         number = int(values.pop("chunk"))
         plans, deferred = (np.frombuffer(base64.b64decode(values.pop(n)), t) for n, t in _TABLES)
         bad = [BadRow(*row) for row in values.pop("bad")]
@@ -116,26 +117,42 @@ class Chunk:
 _TABLES = (("plans", PLAN), ("deferred", DEFERRED))
 
 
-def _packed(rows: NDArray[Any]) -> str:
-    return base64.b64encode(rows.tobytes()).decode()
-
-
-class Journal:
-    """Append-only files of chunks, one for each shard of the work; each chunk is on the disk before the next is begun.
+class ChunkJournal:
+    """Chunks that are done, in one journal for each shard of the work; each is on the disk before the next is begun.
 
     A chunk that is added again takes the place of what was there. What is in the files is read back when it is asked
     for, so that memory holds the place of each chunk alone.
+
+    Args:
+        journals: of the shards, open.
+
+    Raises:
+        InputError: a journal is damaged.
     """
 
-    def __init__(self, files: Mapping[Shard, IO[bytes]]) -> None:
-        self._files = dict(files)
-        self._places: dict[int, tuple[IO[bytes], int]] = {}
+    def __init__(self, journals: Mapping[Shard, Journal]) -> None:
+        self._journals = dict(journals)
+        self._places: dict[int, tuple[Journal, int]] = {}
         self._unreadable: set[int] = set()
+        for shard, shard_journal in self._journals.items():
+            self._read(shard, shard_journal)
+
+    def _read(self, shard: Shard, shard_journal: Journal) -> None:
+        for number, start, record in shard_journal.lines():
+            try:
+                place, chunk = Chunk.from_record(record)
+                if not shard.holds(place):
+                    raise ValueError(f"chunk {place} belongs to another shard")
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{shard_journal.path}:{number}: damaged ({str(error)[:100]}); delete the file to begin anew"
+                ) from error
+            self._note(place, chunk, shard_journal, start)
 
     @property
     def shards(self) -> list[Shard]:
         """The shards whose files are open."""
-        return list(self._files)
+        return list(self._journals)
 
     @property
     def numbers(self) -> set[int]:
@@ -148,24 +165,22 @@ class Journal:
         return sorted(self._unreadable)
 
     def add(self, number: int, chunk: Chunk) -> None:
-        """Append a chunk."""
-        file = next(file for shard, file in self._files.items() if shard.holds(number))
-        start = file.seek(0, os.SEEK_END)
-        file.write(chunk.to_line(number).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        self.note(number, chunk, file, start)
+        """Append a chunk.
 
-    def note(self, number: int, chunk: Chunk, file: IO[bytes], start: int) -> None:
-        """Remember where a chunk is."""
-        self._places[number] = (file, start)
+        Raises:
+            InputError: the disk is full or gone.
+        """
+        of_shard = next(journal for shard, journal in self._journals.items() if shard.holds(number))
+        self._note(number, chunk, of_shard, of_shard.append(chunk.to_record(number)))
+
+    def _note(self, number: int, chunk: Chunk, of_shard: Journal, start: int) -> None:
+        self._places[number] = (of_shard, start)
         (self._unreadable.add if chunk.unreadable else self._unreadable.discard)(number)
 
     def chunk(self, number: int) -> Chunk:
         """Read a chunk back."""
-        file, start = self._places[number]
-        file.seek(start)
-        return Chunk.from_line(file.readline())[1]
+        of_shard, start = self._places[number]
+        return Chunk.from_record(of_shard.record(start))[1]
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks in the order of the data."""
@@ -186,7 +201,11 @@ def check_folder(out: str | Path) -> None:
     except OSError as error:
         raise InputError(f"--out {str(out)!r} cannot be made a folder: {error.strerror}") from error
     for name in names:
-        if name in _OURS or _SHARD_NAME.fullmatch(name) or (name.startswith(_LEFT_STARTS) and name.endswith(".part")):
+        if (
+            name in _OURS
+            or _SHARD_NAME.fullmatch(name)
+            or (name.startswith(_LEFT_STARTS) and name.endswith(PART_SUFFIX))
+        ):
             continue
         raise InputError(f"--out {str(out)!r} holds {name!r}, which is no file of plans; give a folder of its own")
 
@@ -221,14 +240,14 @@ def refuse_other(out: str | Path, before: dict[str, Any], now: dict[str, Any], *
     Raises:
         InputError: with the first difference.
     """
-    found = next((d for key in now if (d := difference(before.get(key), now[key], key))), None)
+    found = difference({key: before.get(key) for key in now}, now)
     if found:
         raise InputError(f"--out {str(out)!r} holds {state} made otherwise: {found}; give another folder or delete it")
 
 
 @contextmanager
-def opened(out: str | Path, source: dict[str, Any], shards: Sequence[Shard]) -> Iterator[Journal]:
-    """The journal of some shards, begun or resumed; a torn last line is dropped.
+def opened(out: str | Path, source: dict[str, Any], shards: Sequence[Shard]) -> Iterator[ChunkJournal]:
+    """The journals of some shards, begun or resumed.
 
     Raises:
         InputError: one belongs to another request, is in use by another process, or is damaged.
@@ -236,65 +255,26 @@ def opened(out: str | Path, source: dict[str, Any], shards: Sequence[Shard]) -> 
     with ExitStack() as stack:
         for other in sorted({*shards_in(out)} - {*shards}):
             _check_source(out, other, source)
-        files = {shard: stack.enter_context(_locked(out, shard)) for shard in shards}
-        found = Journal(files)
-        for shard, file in files.items():
-            _read(found, shard, file, Path(out) / shard.file_name, out, source)
-        yield found
+        files = {}
+        for shard in shards:
+            files[shard] = stack.enter_context(
+                Journal(Path(out) / shard.file_name, source, alternative="give another folder")
+            )
+        yield ChunkJournal(files)
 
 
 def _check_source(out: str | Path, shard: Shard, source: dict[str, Any]) -> None:
     """Refuse a shard's journal, which another process may be writing, if it is of another request."""
     try:
-        with open(Path(out) / shard.file_name, "rb") as file:
-            line = file.readline()
-            before = json.loads(line) if line.endswith(b"\n") else source
-    except (OSError, ValueError):  # joining them will tell
+        header = next(read_journal(Path(out) / shard.file_name), None)
+    except (FileNotFoundError, InputError):  # joining them will tell
         return
-    refuse_other(out, before, source, state=f"shard {shard}")
-
-
-def _locked(out: str | Path, shard: Shard) -> IO[bytes]:
-    try:
-        file = open(Path(out) / shard.file_name, "a+b")  # noqa: SIM115 (the caller closes it)
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        what = "" if shard == WHOLE else f" shard {shard}"
-        raise InputError(f"another 'tam plan-data' is writing{what} into {str(out)!r}; wait for it or end it") from None
-    return file
-
-
-def _read(found: Journal, shard: Shard, file: IO[bytes], path: Path, out: str | Path, source: dict[str, Any]) -> None:
-    cut_torn_line(file.fileno())
-    file.seek(0)
-    start = 0
-    for number, line in enumerate(file, 1):
-        try:
-            if number == 1:
-                before = json.loads(line)
-            else:
-                place, chunk = Chunk.from_line(line)
-                if not shard.holds(place):
-                    raise ValueError(f"chunk {place} belongs to another shard")
-                found.note(place, chunk, file, start)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}:{number}: damaged ({str(error)[:100]}); delete the file to begin again"
-            ) from error
-        if number == 1:
-            refuse_other(out, before, source, state="unfinished plans")
-        start += len(line)
-    if start == 0:
-        file.write(json.dumps(source).encode() + b"\n")
-        file.flush()
+    if header is not None:
+        refuse_other(out, header.record, source, state=f"shard {shard}")
 
 
 def remove_leftovers(out: str | Path) -> None:
     """Delete what a killed run was in the middle of writing; for one that holds all journals."""
-    for left in Path(out).glob(".*.part"):
+    for left in Path(out).glob(f".*{PART_SUFFIX}"):
         if left.name.startswith(_LEFT_STARTS):
             left.unlink(missing_ok=True)

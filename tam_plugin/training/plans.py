@@ -16,9 +16,9 @@ from typing import Any
 import tam_plugin
 from tam_plugin.budget import Policy, TokenLayout
 from tam_plugin.errors import InputError
+from tam_plugin.storage import data_file, values_sha256
 from tam_plugin.training import bad_rows, journal
 from tam_plugin.training.check import policy_values
-from tam_plugin.training.fingerprints import data_file, inductor_fingerprint, values_sha256
 from tam_plugin.training.journal import WHOLE, Shard
 from tam_plugin.training.rows import data_files
 from tam_plugin.training.table import FORMAT, HEADER_FILE, read_header
@@ -88,6 +88,8 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
     source = _source(request, policy, files)
     shards = _shards(request)
     finished = _finished(request.out, source)
+    if finished is not None and 0 < len(there := journal.shards_in(request.out)) < there[0].total:
+        journal.remove(request.out)  # a kill came while they were being removed
     if finished is not None and (request.shard or not journal.shards_in(request.out)):
         return finished
     with journal.opened(request.out, source | {"chunk_rows": CHUNK_ROWS}, shards) as done, ExitStack() as stack:
@@ -137,6 +139,8 @@ def _check(request: Request) -> None:
 
 def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str, Any]:
     """What the plans are made from: equal for equal plans."""
+    from tam_plugin.inductor.stored import inductor_fingerprint
+
     values = policy_values(policy)
     return {
         "format": FORMAT,

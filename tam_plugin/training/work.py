@@ -15,7 +15,7 @@ import numpy as np
 
 from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import replaced_file
+from tam_plugin.storage import replace_file
 from tam_plugin.training import bad_rows, journal, report
 from tam_plugin.training.chunks import CollisionError, Merged, Planner, merged
 from tam_plugin.training.probing import Prober
@@ -48,7 +48,7 @@ class Work:
         request: Request,
         policy: Policy,
         files: Sequence[str],
-        done: journal.Journal,
+        done: journal.ChunkJournal,
         stack: ExitStack,
         *,
         max_bad: float,
@@ -179,7 +179,7 @@ class Work:
         content = table_bytes(
             result.plans, result.deferred, np.unique(np.array(keys, np.uint64)), with_extensions=bool(extensions)
         )
-        with replaced_file(out / TABLE_FILE, binary=True) as file:
+        with replace_file(out / TABLE_FILE, binary=True) as file:
             file.write(content)
         header = source | {
             "extensions": extensions,
@@ -187,7 +187,7 @@ class Work:
             "table_sha256": hashlib.sha256(content).hexdigest(),
             "counts": counts,
         }
-        with replaced_file(out / HEADER_FILE) as file:
+        with replace_file(out / HEADER_FILE) as file:
             file.write(json.dumps(header, indent=1) + "\n")
         return header
 
@@ -221,5 +221,5 @@ class Work:
             return
         header = {name: source[name] for name in ("tam_plugin", "data", "video_folder")}
         header |= {"rows": counts["rows"], "bad_rows": counts["bad_rows"]["all"]}
-        with replaced_file(path) as file:
+        with replace_file(path) as file:
             file.writelines(bad_rows.lines_of(header, (row for chunk in self._done.chunks() for row in chunk.bad)))

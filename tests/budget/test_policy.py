@@ -116,9 +116,9 @@ def test_unknown_duration_is_planned_as_its_stand_in():
 
 
 def test_a_smaller_context_coarsens_then_cuts_and_says_so():
-    small = POLICY.adapted(TokenLayout(newline_position="one_token", context_tokens=6_000))
+    small = POLICY.adapted(TokenLayout(newline_position="one_token", context_tokens=4_000))
     found = budget(TaskType.TEMPORAL_SEQUENCE, 60.0, policy=small)
-    limit = 6_000 - int(2_048 * 6_000 / 21_000) - int(1_024 * 6_000 / 21_000)
+    limit = 4_000 - int(2_048 * 4_000 / 21_000) - int(1_024 * 4_000 / 21_000)
     assert found.pool_stride == 4 and found.num_frames == (limit - 1) // 49
     assert found.visual_tokens == found.num_frames * 49 + 1 and f"{(limit - 1) // 49} taken" in found.fallback
 

@@ -58,6 +58,30 @@ def all_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
 
 
+def make_big(folder: Path) -> Path:
+    """A dense checkpoint of some 80 MB over 24 files whose encoder has layers worth stacking."""
+    model, tokenizer = demo_dense_model(
+        image_size=70, patch_size=14, hidden_size=256, intermediate_size=1024, num_hidden_layers=6
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    tensors = all_tensors(folder)
+    (folder / "model.safetensors").unlink()
+    # Beside the model, ballast that takes the part of a large language model; a conversion takes it along.
+    generator = torch.Generator().manual_seed(0)
+    tensors.update({f"ballast.{n}": torch.randn(1 << 19, generator=generator) for n in range(28)})
+    names, places = sorted(tensors), {}
+    for number in range(24):
+        file = f"model-{number + 1:05d}-of-00024.safetensors"
+        part = names[number * len(names) // 24 : (number + 1) * len(names) // 24]
+        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
+        places.update(dict.fromkeys(part, file))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert 50e6 < size < 150e6
+    return folder
+
+
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a folder."""
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}

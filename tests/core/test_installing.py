@@ -140,7 +140,7 @@ def test_torchcodec_beside_a_torch(torch: str, torchcodec: str | None) -> None:
 
 def test_a_host_that_prints_why_it_does_not_import_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LLaVA-NeXT's ``model/__init__.py`` prints the cause and goes on, so that its own error names a consequence."""
-    from tam_plugin.patches.hosts import import_llava
+    from tam_plugin.patches.hosts.llava_next import import_llava
 
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "broken_host.py").write_text(

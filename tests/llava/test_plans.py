@@ -183,9 +183,9 @@ def test_the_command_line_prints_what_makes_the_right_plans(folder, tmp_path):
 
     assert plan_data(data, out, layout=LAYOUT) == 0
     said = [
-        (refusal(model=tam_model(newline="frame")), "context.newline_position is 'frame', planned was 'grid'"),
-        (refusal(model_max_length=4096), "context.max_context_tokens is 4096, planned was 16384"),
-        (refusal(model=tam_model(policy=str(other_policy))), "max_frames is 5, planned was 120"),
+        (refusal(model=tam_model(newline="frame")), "context.newline_position is 'frame', was 'grid'"),
+        (refusal(model_max_length=4096), "context.max_context_tokens is 4096, was 16384"),
+        (refusal(model=tam_model(policy=str(other_policy))), "max_frames is 5, was 120"),
     ]
     rows = [*rows, sample("even.mp4", "Who comes in last?")]
     said.append((refusal(), "has changed since"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_finished_plans_of_something_else_stay(bad, capsys):
     before = (bad / "out" / "plans.safetensors").read_bytes()
     capsys.readouterr()
     said = refused(capsys, "good.json", "out", "--newline-position", "frame")
-    assert "finished plans made otherwise: layout.newline_position is 'frame', planned was 'grid'" in said
+    assert "finished plans made otherwise: layout.newline_position is 'frame', was 'grid'" in said
     write(bad / "good.json", [row(1, Q, duration=8.0)])
     assert "data[0].bytes is " in refused(capsys, "good.json", "out")
     assert (bad / "out" / "plans.safetensors").read_bytes() == before
@@ -112,7 +113,8 @@ def test_two_at_once(bad, capsys):
     (bad / "out").mkdir()
     with open(bad / "out" / "plans.journal.jsonl", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert "another 'tam plan-data' is writing into 'out'" in refused(capsys, "good.json", "out")
+        said = refused(capsys, "good.json", "out")
+        assert f"in use by another process (process {os.getpid()}): wait for it, end it, or give another" in said
 
 
 def test_a_damaged_journal_is_named(bad, capsys):

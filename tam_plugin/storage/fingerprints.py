@@ -1,10 +1,12 @@
-"""SHA-256 of what plans were made from: data files, the policy, the Inductor."""
+"""SHA-256 of files and of plain values, and the first difference between two sets of values."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +47,15 @@ def values_sha256(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def inductor_fingerprint(name_or_path: str | None) -> dict[str, str]:
-    """Name, and SHA-256 of an Inductor's configuration, tokenizer and weights; the model is not loaded.
-
-    Args:
-        name_or_path: None for the one that ships; a checkpoint's folder, or a hub name that is in the local cache.
-
-    Raises:
-        InputError: no such Inductor.
-    """
-    from tam_plugin.inductor.stored import inductor_files, inductor_folder
-
-    folder = inductor_folder(name_or_path)
-    sums = {name: file_sha256(folder / name) for name in inductor_files(folder, name_or_path)}
-    return {"name": name_or_path or "embedded", "sha256": values_sha256(sums)}
+def difference(before: Any, now: Any, name: str = "") -> str | None:
+    """The first field in which two plain values differ, with both values; None if they are equal."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*before, *now}, key=str):
+            found = difference(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+            if found:
+                return found
+        return None
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return next((d for i, (a, b) in pairs if (d := difference(a, b, f"{name}[{i}]"))), None)
+    return None if before == now else f"{name} is {reprlib.repr(now)}, was {reprlib.repr(before)}"

@@ -1,0 +1,71 @@
+"""Every command that resumes, as the kill harness starts it: what all runs share, and one run into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def command(*argv: object, codes: tuple[int, ...] = (0,)) -> None:
+    """``tam ...``, which must end with one of these codes."""
+    from tam_plugin.cli.main import main
+
+    code = main([str(word) for word in argv])
+    assert code in codes, (code, argv)
+
+
+def upcycle(source: str) -> Callable[..., None]:
+    """``tam upcycle``, in pieces small enough that a kill comes between them."""
+    import torch
+
+    from tam_plugin.checkpoint import open_source, upcycle
+    from tam_plugin.checkpoint.target import Options
+    from tam_plugin.cli.upcycle import find_layout
+    from tam_plugin.config import TamConfig
+
+    torch.set_num_threads(1)
+    opened = open_source(source)
+    find_layout(opened)  # its imports are made once, before the forks
+    opened.close()
+
+    def work(folder: str, transfer: str) -> None:
+        opened = open_source(source)
+        options = Options(transfer=transfer, chunk_bytes=1 << 16, max_shard_bytes=4 << 20)
+        upcycle(opened, folder, find_layout(opened), TamConfig(), options=options)
+
+    return work
+
+
+def merge(run: str, base: str) -> Callable[..., None]:
+    """``tam merge``."""
+    import torch
+
+    from tam_plugin.checkpoint import merge, open_source
+    from tam_plugin.checkpoint.target import Options
+    from tam_plugin.patches.llava_next.merging import open_parts
+
+    torch.set_num_threads(1)
+    opened = open_source(base)
+    open_parts(run, opened).close()
+    opened.close()
+
+    def work(folder: str) -> None:
+        opened = open_source(base)
+        merge(opened, folder, open_parts(run, opened), options=Options(chunk_bytes=1 << 10, max_shard_bytes=32 << 10))
+
+    return work
+
+
+def plan_data(data: str, layout: list[str]) -> Callable[..., None]:
+    """``tam plan-data`` without videos, in chunks of 32 rows."""
+    from tam_plugin.training import plans
+
+    plans.CHUNK_ROWS = 32
+    command("plan-data", "--data", data, "--out", f"{data}.warm", *layout)
+
+    def work(folder: str, shards: int) -> None:
+        given = ("plan-data", "--data", data, "--out", folder, *layout)
+        for number in range(1, shards + 1) if shards > 1 else ():
+            command(*given, "--shard", f"{number}/{shards}")
+        command(*given)
+
+    return work
