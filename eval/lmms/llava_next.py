@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,30 +12,12 @@ from tam_plugin.budget import Policy
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import InstructionConfig
 from tam_plugin.eval.lmms.host import Answered, Row, written
-from tam_plugin.eval.lmms.llava_loading import import_host, load_checkpoint
+from tam_plugin.eval.lmms.llava_loading import TallvaSettings, import_host, load_checkpoint
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.prompts import Prompts
 from tam_plugin.eval.lmms.scoring import IGNORE_INDEX, losses
-from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.inductor.stored import stored_inductor
 from tam_plugin.patches.onevision.loading import pick_device
-
-
-@dataclass(frozen=True, kw_only=True)
-class TallvaSettings(Settings):
-    """The arguments of ``tallva``.
-
-    Attributes:
-        conv_template: the host's conversation template; LLaVA-Video's is ``qwen_1_5``.
-        model_base: the model that a LoRA or projector checkpoint was trained from.
-        model_name: what the host tells a checkpoint's architecture by; None takes the last part of its path.
-        device_map: ``auto`` spreads the model over every GPU; None keeps it on one device.
-    """
-
-    conv_template: str = "qwen_1_5"
-    model_base: str | None = None
-    model_name: str | None = None
-    device_map: str | None = None
 
 
 class Tallva(TamModel):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tam_plugin.checkpoint import Source, TensorLayout
     from tam_plugin.checkpoint.plan_merge import Parts
 
+ROOM = "tam_plugin.patches.llava_next"
+"""What the row names and does not import: the room's own files read the row."""
 LLAVA_MODULES = ("llava.model.builder", "llava.train.train")
 """Modules of LLaVA-NeXT that between them import all that loading and training need."""
 REMEDY = "clone https://github.com/LLaVA-VL/LLaVA-NeXT and put its folder on PYTHONPATH"
@@ -66,15 +68,12 @@ class LlavaNext(Host):
 
     def tensor_layout(self, config: dict[str, Any], names: Iterable[str] | None, where: str) -> TensorLayout:
         """See :class:`Host`."""
-        from tam_plugin.patches.llava_next.checkpoint_layout import NAMES, tensor_layout_of
-
-        return tensor_layout_of(config, NAMES if names is None else names, where)
+        layout = importlib.import_module(f"{ROOM}.checkpoint_layout")
+        return layout.tensor_layout_of(config, layout.NAMES if names is None else names, where)
 
     def open_parts(self, folder: Path, base: Source) -> Parts:
         """See :class:`Host`."""
-        from tam_plugin.patches.llava_next.merging import open_parts
-
-        return open_parts(folder, base)
+        return importlib.import_module(f"{ROOM}.merging").open_parts(folder, base)
 
 
 def import_llava(*modules: str) -> None:
@@ -93,11 +92,11 @@ def import_llava(*modules: str) -> None:
         raise
     except Exception as error:
         cause = re.search(r"Failed to import .*? Error: (.*)", printed.getvalue())
-        reason = f"{cause.group(1)}; " if cause else ""
+        reason = f"{cause.group(1)}; {reason_of(error)}" if cause else reason_of(error)
         named = re.search(r"No module named '([\w.]+)'", reason)
         missing = named.group(1).partition(".")[0] if named else missing_module(error)
         if missing == "llava":
             remedy = LlavaNext().probe().remedy
         else:
             remedy = install_command(missing, "llava-host") if missing else remedy_of(error, "llava", reason)
-        raise MissingDependencyError(f"LLaVA-NeXT cannot be imported ({reason}{reason_of(error)})", remedy) from error
+        raise MissingDependencyError(f"LLaVA-NeXT cannot be imported ({reason})", remedy) from error

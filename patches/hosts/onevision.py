@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from tam_plugin.patches.hosts.host import Host, HostState, LmmsModel
 
 if TYPE_CHECKING:
     from tam_plugin.checkpoint import TensorLayout
-    from tam_plugin.patches.onevision import VideoAssistant
+
+ROOM = "tam_plugin.patches.onevision"
+"""What the row names and does not import: the room's own files read the row."""
 
 DENSE_MODEL_TYPE = "llava_onevision"
 TAM_MODEL_TYPE = "tam_llava_onevision"
@@ -37,7 +40,8 @@ class Onevision(Host):
             version = transformers.__version__
             found = hasattr(transformers, "LlavaOnevisionModel")
         except Exception as error:  # whatever stands beside transformers and is broken
-            return HostState(self.name, False, reason_of(error), remedy_of(error, "transformers"))
+            reason = reason_of(error)
+            return HostState(self.name, False, reason, remedy_of(error, "transformers", reason))
         if not found:
             remedy = "install transformers 4.57 or newer, in another environment than LLaVA-NeXT's if that pins its own"
             return HostState(self.name, False, f"transformers {version} is too old for LLaVA-OneVision", remedy)
@@ -49,12 +53,9 @@ class Onevision(Host):
 
     def tensor_layout(self, config: dict[str, Any], names: Iterable[str] | None, where: str) -> TensorLayout:
         """See :class:`Host`."""
-        from tam_plugin.patches.onevision.checkpoint_layout import NAMES, tensor_layout_of
+        layout = importlib.import_module(f"{ROOM}.checkpoint_layout")
+        return layout.tensor_layout_of(config, layout.NAMES if names is None else names, where)
 
-        return tensor_layout_of(config, NAMES if names is None else names, where)
-
-    def assistant(self, name_or_path: str | None, **options: Any) -> VideoAssistant:
+    def assistant(self, name_or_path: str | None, **options: Any) -> Any:
         """See :class:`Host`."""
-        from tam_plugin.patches.onevision import VideoAssistant
-
-        return VideoAssistant.from_pretrained(name_or_path, **options)
+        return importlib.import_module(ROOM).VideoAssistant.from_pretrained(name_or_path, **options)

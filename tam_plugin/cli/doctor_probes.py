@@ -15,7 +15,10 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tam_plugin.patches.lifecycle import Patcher
 
 LIMIT_S = 300.0
 """Seconds that one probe may take."""
@@ -71,7 +74,8 @@ def main(name: str) -> int:
         except TamError as error:
             found = _verdict(False, str(error))
         except Exception as error:
-            found = _verdict(False, reason_of(error), remedy_of(error, _package_of(name)))
+            reason = reason_of(error)
+            found = _verdict(False, reason, remedy_of(error, _package_of(name), reason))
     print("\n" + json.dumps(found))
     return 0
 
@@ -146,18 +150,18 @@ def _ask() -> dict[str, Any]:
 def _train() -> dict[str, Any]:
     """LLaVA-NeXT's training code imported with every patch checked and applied, and left as it was."""
     from tam_plugin.errors import reason_of
-    from tam_plugin.patches.activation import installed
+    from tam_plugin.patches.activation import installed, patcher
     from tam_plugin.patches.hosts import host_named
     from tam_plugin.patches.hosts.llava_next import LLAVA_MODULES, import_llava
 
     host = host_named("llava").probe()
-    more: dict[str, Any] = {"host": vars(host), "patches": _patch_rows(), "patch_error": host.detail}
+    more: dict[str, Any] = {"host": vars(host), "patches": _patch_rows(patcher()), "patch_error": host.detail}
     if not host.ready:
         return _verdict(False, host.detail, host.remedy, **more)
     try:
         with installed():
             import_llava(*LLAVA_MODULES)
-            more |= {"patches": _patch_rows(), "patch_error": None}
+            more |= {"patches": _patch_rows(patcher()), "patch_error": None}
     except Exception as error:
         detail = getattr(error, "problem", reason_of(error))
         return _verdict(False, detail, getattr(error, "remedy", None), **{**more, "patch_error": detail})
@@ -179,13 +183,11 @@ def _training_notes() -> list[str]:
     return [note for absent, note in lacks if absent]
 
 
-def _patch_rows() -> list[dict[str, str]]:
-    """Every patch: name, group, target, reason, state, and why where it is not applied."""
-    from tam_plugin.patches.activation import patcher, status
-
-    records = {record.name: record for record in patcher().records}
+def _patch_rows(patcher: Patcher) -> list[dict[str, str]]:
+    """Every patch of a patcher: name, group, target, reason, state, and why where it is not applied."""
+    records = {record.name: record for record in patcher.records}
     rows = []
-    for row in status():
+    for row in patcher.status():
         why = ""
         if row["state"] == "not needed":
             useful = records[row["name"]].is_useful()
@@ -195,24 +197,27 @@ def _patch_rows() -> list[dict[str, str]]:
 
 
 def _evaluate() -> dict[str, Any]:
-    """lmms-eval's evaluator and the plugin's models in its registry."""
+    """lmms-eval's evaluator, the plugin's models in its registry, and every patch of it checked and applied once."""
     from importlib.metadata import entry_points
 
     from tam_plugin.errors import require
+    from tam_plugin.eval.lmms.harness import PATCHER, VERSION
     from tam_plugin.installing import install_command, installed_version
     from tam_plugin.patches.hosts import lmms_models
 
     require("lmms_eval", needed_for="evaluating", extra="eval")
-    version, wanted = installed_version("lmms-eval"), "0.7.3"
-    if version != wanted:
-        return _verdict(False, f"lmms-eval {version}: expected {wanted}", install_command("lmms_eval", "eval"))
+    version = installed_version("lmms-eval")
+    if version != VERSION:
+        return _verdict(False, f"lmms-eval {version}: expected {VERSION}", install_command("lmms_eval", "eval"))
     require("lmms_eval.evaluator", needed_for="evaluating")
     if "tam" not in {point.name for point in entry_points(group="lmms_eval.models")}:
         return _verdict(False, "the plugin is on the path but not installed", "pip install -e . in its folder")
     from lmms_eval.models import get_model
 
     get_model("tallva_onevision")
-    return _verdict(True, f"lmms-eval {version} with the models {', '.join(lmms_models())}")
+    with PATCHER.applied():
+        rows = _patch_rows(PATCHER)
+    return _verdict(True, f"lmms-eval {version} with the models {', '.join(lmms_models())}", patches=rows)
 
 
 def _decode(reader: str) -> dict[str, Any]:

@@ -103,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
     from tam_plugin.inductor.stored import stored_inductor
     from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
     from tam_plugin.training.journal import Shard
-    from tam_plugin.training.plans import Request, make_plans
+    from tam_plugin.training.plans import make_plans
     from tam_plugin.training.report import as_markdown
+    from tam_plugin.training.request import Request
 
     if args.join and args.shard is not None:
         raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")

@@ -1,15 +1,10 @@
-"""Case: everything that the page of one question shows; written in one step."""
+"""Case: everything that the page of one question shows."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import replaced_file
 
 if TYPE_CHECKING:
     from tam_plugin.budget import VisualBudget
@@ -57,31 +52,3 @@ class Case:
     model: str | None = None
     notice: str | None = None
     untrained: bool = False
-
-
-def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
-    """Write the page of ``case``: one HTML file that needs nothing else, neither scripts nor a network.
-
-    The page takes its place in one step: there is never a half-written one at ``path``.
-
-    Args:
-        case: the question.
-        path: of the HTML file; its folder must exist.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    from tam_plugin.report.page import render
-
-    target = Path(path)
-    page = render(case)
-    try:
-        with replaced_file(target) as file:
-            file.write(page)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"the report {str(target)!r} cannot be written: {reason}") from error
-    return target

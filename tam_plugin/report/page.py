@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from tam_plugin.errors import InputError
+from tam_plugin.inductor.data.records import replaced_file
 from tam_plugin.report.drawing import bars, heatmap, text, thumbnails
 from tam_plugin.taxonomy import Sensitivity, length_class
 from tam_plugin.video.sheet import clock
@@ -85,6 +88,32 @@ _GAINS = {
     Sensitivity.BALANCED: "Such questions gain from frames and resolution alike.",
     Sensitivity.FRAMES: "Such questions gain from frames: more, coarser ones.",
 }
+
+
+def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
+    """Write the page of ``case``: one HTML file that needs nothing else, neither scripts nor a network.
+
+    The page takes its place in one step: there is never a half-written one at ``path``.
+
+    Args:
+        case: the question.
+        path: of the HTML file; its folder must exist.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    target = Path(path)
+    page = render(case)
+    try:
+        with replaced_file(target) as file:
+            file.write(page)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"the report {str(target)!r} cannot be written: {reason}") from error
+    return target
 
 
 def render(case: Case) -> str:

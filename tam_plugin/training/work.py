@@ -19,12 +19,12 @@ from tam_plugin.storage import replace_file
 from tam_plugin.training import bad_rows, journal, report
 from tam_plugin.training.chunks import CollisionError, Merged, Planner, merged
 from tam_plugin.training.probing import Prober
+from tam_plugin.training.request import Request
 from tam_plugin.training.rows import Row, Sample, numbered_chunks, raw_rows, samples
 from tam_plugin.training.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE, table_bytes
 
 if TYPE_CHECKING:
     from tam_plugin.taxonomy import TaskExtension
-    from tam_plugin.training.plans import Request
 
 
 class Work:

@@ -179,7 +179,7 @@ def _work(request: ReadRequest, index: PacketIndex, queue: _Queue, codec_threads
     writer = FrameWriter(request)
     try:
         with ExitStack() as stack:
-            opened = stack.enter_context(_container(request, codec_threads))
+            opened = stack.enter_context(_container(request, index, codec_threads))
             was_read, cursor = not opened.at_start, PacketCursor(opened, index, read_on_packets=_READ_ON_PACKETS)
             while (group := queue.take()) is not None:
                 with libav_errors(request.path, "cannot be decoded"):
@@ -201,8 +201,9 @@ def _work(request: ReadRequest, index: PacketIndex, queue: _Queue, codec_threads
     return damaged
 
 
-def _container(request: ReadRequest, codec_threads: int) -> AbstractContextManager[OpenContainer]:
-    if request.codec in _FORGETTING_CODECS:
+def _container(request: ReadRequest, index: PacketIndex, codec_threads: int) -> AbstractContextManager[OpenContainer]:
+    # libav reads a Matroska file to its end before it goes back to an only keyframe: opening is cheaper
+    if request.codec in _FORGETTING_CODECS and len(index.keys) > 1:
         return request.containers.lend(codec_threads)
     return open_container(request.path, num_threads=codec_threads)
 

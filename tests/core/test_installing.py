@@ -124,7 +124,7 @@ def test_tracebacks_inside_a_message_lose_their_frames_alone() -> None:
             ) from None
     except RuntimeError as error:
         reason = reason_of(error)
-        assert remedy_of(error, "torchcodec").startswith("install FFmpeg 4 to 8")
+        assert remedy_of(error, "torchcodec", reason).startswith("install FFmpeg 4 to 8")
     assert reason == (
         "RuntimeError: Could not load. Likely causes: 1. FFmpeg. FFmpeg version 4: "
         "OSError: libavutil.so.56: cannot open shared object file [end]"
