@@ -1,14 +1,14 @@
-"""A host as the registry knows it: how it is recognized, and what the commands can do with its checkpoints."""
+"""A host as the registry knows it: how it is recognized, what commands can do with it; and the hosts registered."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tam_plugin.errors import ConfigError, MissingDependencyError
+from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from tam_plugin.checkpoint import Source, TensorLayout
@@ -131,10 +131,52 @@ class Host(abc.ABC):
         return getattr(type(self), method) is not getattr(Host, method)
 
     def _refuse(self, method: str, where: object, doing: str) -> NoReturn:
-        from tam_plugin.patches.hosts.registry import either, hosts
-
         able = [host.checkpoints for host in hosts() if host.can(method)]
         more = "" if self.lmms_model is None else f"; lmms-eval evaluates it as --model {self.lmms_model.name}"
         raise ConfigError(
             f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
         )
+
+
+_ROWS: dict[str, Host] = {}
+
+
+def hosts() -> list[Host]:
+    """Every host that is registered, ready or not."""
+    return list(_ROWS.values())
+
+
+def host_named(name: str) -> Host:
+    """The host of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in _ROWS:
+        raise InputError(f"host {name!r}: expected one of {', '.join(_ROWS)}")
+    return _ROWS[name]
+
+
+def register_host(host: Host) -> None:
+    """Add a host to those that every command knows.
+
+    Raises:
+        InputError: another one has its name.
+    """
+    if host.name in _ROWS:
+        raise InputError(f"host {host.name!r} is registered already, as {_ROWS[host.name].reference}")
+    _ROWS[host.name] = host
+
+
+def unregister_host(name: str) -> None:
+    """Take a host out again.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    del _ROWS[host_named(name).name]
+
+
+def either(texts: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
