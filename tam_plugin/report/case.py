@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import replaced_file
+from tam_plugin.storage import replace_file
 
 if TYPE_CHECKING:
     from tam_plugin.budget import VisualBudget
@@ -78,10 +77,6 @@ def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
 
     target = Path(path)
     page = render(case)
-    try:
-        with replaced_file(target) as file:
-            file.write(page)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"the report {str(target)!r} cannot be written: {reason}") from error
+    with replace_file(target) as file:
+        file.write(page)
     return target
