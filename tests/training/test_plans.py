@@ -205,7 +205,7 @@ def test_layout_of_a_model(tmp_path, kind, rows):
     model = folder if kind == "folder" else folder / "config.json"
     assert plan_data(data, tmp_path / "out", "--model", str(model), layout=()) == 0
     layout = json.loads((tmp_path / "out" / "plans.json").read_text())["layout"]
-    pool_mode = BudgetPolicy.from_yaml().context.pool_mode
+    pool_mode = BudgetPolicy.from_yaml().layout.pool_mode
     assert layout == {"grid": 7, "newline_position": "frame", "pool_mode": pool_mode, "max_context_tokens": 4000}
 
 
