@@ -190,7 +190,9 @@ def test_a_group_decides_as_for_its_own_tasks(group: str) -> None:
 def test_a_models_strides_hold_for_the_rule_too() -> None:
     extension = distribution(TaskExtension(label=LABEL, rule=RULE))
     policy = BudgetPolicy.from_yaml().adapted(TokenLayout(strides=(1, 2, 4), newline_position="no_token"))
-    assert policy.budget(extension, 20.0).pool_stride == 4
+    found = policy.budget(extension, 20.0)
+    assert found.pool_stride == 4
+    assert list(policy.strides_of(found) or ()) == [4]  # where text makes it coarser, not any stride of the model
     with pytest.raises(ConfigError, match=r"'Endless Videos', policy.strides = \[3, 4\]: the model has projectors"):
         BudgetPolicy.from_yaml().adapted(TokenLayout(strides=(1, 2))).budget(extension, 20.0)
 
