@@ -51,7 +51,7 @@ def test_counts_of_a_request(checkpoint, videos, instances, tmp_path):
 def test_a_ninth_task_type_is_named_in_prompt_and_logs(checkpoint, videos, instances, tmp_path):
     from tam_plugin.eval.lmms.requests import read_request
 
-    rows = [{**videos[2], "question": question} for question in (NINTH, SEVENTH)]
+    rows = [{**videos[2], "question": question, "options": None} for question in (NINTH, SEVENTH)]
     log, routing = tmp_path / "log.jsonl", tmp_path / "routing.jsonl"
     inductor = extended_inductor(tmp_path)
     model = make(*checkpoint, rows, log=log, routing=routing, inductor=inductor, task_instruction=True)
