@@ -116,7 +116,7 @@ class Host(abc.ABC):
             ConfigError: the host has none, or the checkpoint cannot be used.
             InputError: the checkpoint cannot be read.
         """
-        self._refuse("assistant", name_or_path, "answering a question about one of these")
+        self._refuse("assistant", name_or_path, "answering questions about videos")
 
     def open_parts(self, folder: Path, base: Source) -> Parts:
         """What a LoRA or projector-only run of this host saved, checked against its base, for ``tam merge``.
@@ -125,7 +125,7 @@ class Host(abc.ABC):
             ConfigError: the host has no such runs, or the run and the base do not fit each other.
             InputError: a file is missing or damaged.
         """
-        self._refuse("open_parts", folder, "merging what a run of this host saved")
+        self._refuse("open_parts", folder, "merging what a run saved")
 
     def require(self) -> None:
         """Make sure that the host can run here.
@@ -152,7 +152,8 @@ class Host(abc.ABC):
         if method == "assistant" and self.lmms_model is not None:
             more = f"; 'tam eval --suite paper --model {self.lmms_model.name}' evaluates it"
         raise ConfigError(
-            f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
+            f"{str(where)!r} is {self.checkpoints}: {doing} is not supported on this host; expected {either(able)}"
+            f"{more}"
         )
 
 
