@@ -1,4 +1,4 @@
-"""A host as the registry knows it: how it is recognized, what commands can do with it; and the hosts registered."""
+"""A host as the registry knows it: how it is recognized, and what the commands can do with its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
+from tam_plugin.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from tam_plugin.budget import TokenLayout
     from tam_plugin.checkpoint import Source, TensorLayout
     from tam_plugin.checkpoint.plan_merge import Parts
+    from tam_plugin.patches.hosts.model import Assistant
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,21 @@ class Host(abc.ABC):
             InputError: something that the configuration names cannot be read.
         """
 
-    def assistant(self, name_or_path: str | None, **options: Any) -> Any:
+    def token_layout(self, config: dict[str, Any], where: str) -> TokenLayout:
+        """How a checkpoint lays out a video's tokens: grid, pooling, newline tokens, strides, context.
+
+        A dense checkpoint's has no strides: one projector serves all of them.
+
+        Args:
+            config: its config.json.
+            where: the checkpoint, for messages.
+
+        Raises:
+            TamError: as :meth:`tensor_layout`.
+        """
+        return self.tensor_layout(config, None, where).token_layout()
+
+    def assistant(self, name_or_path: str | None, **options: Any) -> Assistant:
         """A loaded model that answers questions about videos, for ``tam ask``.
 
         Args:
@@ -131,50 +147,17 @@ class Host(abc.ABC):
         return getattr(type(self), method) is not getattr(Host, method)
 
     def _refuse(self, method: str, where: object, doing: str) -> NoReturn:
-        able = [host.checkpoints for host in hosts() if host.can(method)]
-        more = "" if self.lmms_model is None else f"; lmms-eval evaluates it as --model {self.lmms_model.name}"
+        able = [host.checkpoints for host in ROWS.values() if host.can(method)]
+        more = ""
+        if method == "assistant" and self.lmms_model is not None:
+            more = f"; 'tam eval --suite paper --model {self.lmms_model.name}' evaluates it"
         raise ConfigError(
             f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
         )
 
 
-_ROWS: dict[str, Host] = {}
-
-
-def hosts() -> list[Host]:
-    """Every host that is registered, ready or not."""
-    return list(_ROWS.values())
-
-
-def host_named(name: str) -> Host:
-    """The host of a name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in _ROWS:
-        raise InputError(f"host {name!r}: expected one of {', '.join(_ROWS)}")
-    return _ROWS[name]
-
-
-def register_host(host: Host) -> None:
-    """Add a host to those that every command knows.
-
-    Raises:
-        InputError: another one has its name.
-    """
-    if host.name in _ROWS:
-        raise InputError(f"host {host.name!r} is registered already, as {_ROWS[host.name].reference}")
-    _ROWS[host.name] = host
-
-
-def unregister_host(name: str) -> None:
-    """Take a host out again.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    del _ROWS[host_named(name).name]
+ROWS: dict[str, Host] = {}
+"""The rows by their names, in the order of their registration; the registry fills and reads it."""
 
 
 def either(texts: Sequence[str]) -> str:

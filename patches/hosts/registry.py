@@ -1,20 +1,36 @@
-"""The hosts that come with the plugin, and the questions that commands ask of all that are registered."""
+"""The rows, and the questions that commands ask of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tam_plugin.errors import ConfigError
-from tam_plugin.patches.hosts.host import Host, LmmsModel, either, host_named, hosts, register_host
+from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.hosts.host import ROWS, Host, LmmsModel, either
 from tam_plugin.patches.hosts.llava_next import LlavaNext
 from tam_plugin.patches.hosts.onevision import Onevision
+
+if TYPE_CHECKING:
+    from tam_plugin.patches.hosts.model import Assistant
 
 DEMONSTRATION = Onevision.name
 """The host of the demonstration model that ships with the package."""
 
-for _host in (LlavaNext(), Onevision()):
-    register_host(_host)
+
+def hosts() -> list[Host]:
+    """Every host that is registered, ready or not."""
+    return list(ROWS.values())
+
+
+def host_named(name: str) -> Host:
+    """The host of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in ROWS:
+        raise InputError(f"host {name!r}: expected one of {', '.join(ROWS)}")
+    return ROWS[name]
 
 
 def find_host(config: Mapping[str, Any]) -> Host | None:
@@ -62,12 +78,32 @@ def check_host(name: str, config: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where!r} is {host.checkpoints}: expected {host_named(name).checkpoints}")
 
 
+def register_host(host: Host) -> None:
+    """Add a host to those that every command knows.
+
+    Raises:
+        InputError: another one has its name.
+    """
+    if host.name in ROWS:
+        raise InputError(f"host {host.name!r} is registered already, as {ROWS[host.name].reference}")
+    ROWS[host.name] = host
+
+
+def unregister_host(name: str) -> None:
+    """Take a host out again.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    del ROWS[host_named(name).name]
+
+
 def lmms_models() -> dict[str, LmmsModel]:
     """The models of all hosts by the names that lmms-eval has for them."""
     return {host.lmms_model.name: host.lmms_model for host in hosts() if host.lmms_model is not None}
 
 
-def load_assistant(name_or_path: str | None = None, **options: Any) -> Any:
+def load_assistant(name_or_path: str | None = None, **options: Any) -> Assistant:
     """Load a checkpoint on its host, to answer questions about videos.
 
     Args:
@@ -83,3 +119,7 @@ def load_assistant(name_or_path: str | None = None, **options: Any) -> Any:
     from tam_plugin.patches.sources import checkpoint_config
 
     return host_of(checkpoint_config(name_or_path), name_or_path).assistant(name_or_path, **options)
+
+
+for _host in (LlavaNext(), Onevision()):
+    register_host(_host)

@@ -6,6 +6,7 @@ Exit codes beyond the common ones: 3 if more rows cannot be used than training a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -182,12 +183,15 @@ def _say(text: str) -> None:
 
 
 def _of_model(name_or_path: str) -> dict[str, Any]:
-    """Policy, Inductor and token layout that a model's configuration tells."""
-    from tam_plugin.bounds import MAX_TOKENS, check_sizes, is_whole, reading_config
+    """Policy, Inductor and token layout that a model's configuration tells; nothing of a model of no host's.
+
+    Training can start from a plain language model, whose video tokens the training script alone decides.
+    """
+    from tam_plugin.bounds import check_sizes, reading_config
     from tam_plugin.config import TamConfig
     from tam_plugin.files import read_json
     from tam_plugin.hub import CONFIG_FILES, model_folder
-    from tam_plugin.patches.llava_next.model_config import newline_of
+    from tam_plugin.patches.hosts import find_host
 
     path = Path(name_or_path)
     if not path.is_file():
@@ -197,20 +201,15 @@ def _of_model(name_or_path: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"--model: there is no file {str(path)!r}") from error
     check_sizes(values, str(path))
-    longest = values.get("tokenizer_model_max_length")
-    if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
-        raise ConfigError(f"--model {str(path)!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
-    found: dict[str, Any] = {"max_tokens": longest}
-    if values.get("mm_newline_position") or values.get("mm_patch_merge_type"):
-        found["newline_position"] = newline_of(values, f"--model {str(path)!r}")
-    tam = values.get("tam")
-    if tam is None:
+    host = find_host(values)
+    if host is None:
+        return {}
+    with reading_config(f"--model {str(path)!r}"):
+        layout = host.token_layout(values, f"--model {str(path)!r}")
+    found: dict[str, Any] = {**dataclasses.asdict(layout), "max_tokens": layout.context_tokens}
+    if layout.strides is None:
+        del found["strides"]
+    if values.get("tam") is None:
         return found
-    config = TamConfig.from_dict(tam)
-    encoder = config.vision_encoder or {}
-    if "image_size" in encoder and "patch_size" in encoder:
-        with reading_config(str(path)):
-            found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
-    projector = config.projector
-    layout = {"pool_mode": projector.pool_mode, "strides": projector.strides, "reducer": projector.reducer}
-    return found | layout | {"policy": config.policy, "inductor": config.inductor}
+    tam = TamConfig.from_dict(values["tam"])
+    return {**found, "policy": tam.policy, "inductor": tam.inductor}

@@ -193,6 +193,7 @@ def test_layout_of_a_model(tmp_path, kind, rows):
     folder.mkdir()
     encoder = {"image_size": 98, "patch_size": 14}
     values = {
+        "mm_vision_tower": "tam",
         "mm_newline_position": "frame",
         "mm_patch_merge_type": "spatial_unpad",
         "tokenizer_model_max_length": 4000,
