@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,14 @@ def run(
     return found
 
 
-def places(touches: int, spread: int, last: int) -> list[int]:
-    """Places of kills in a run: evenly over all of it, and each of its last ones."""
-    spread_out = {1 + n * (touches - 1) // spread for n in range(spread)}
-    return sorted(spread_out | set(range(max(1, touches + 1 - last), touches + 1)))
+def kill_when(process: subprocess.Popen[Any], reached: Callable[[], bool], timeout_s: float = 240) -> None:
+    """SIGKILL to a process from outside, as soon as it has come so far; it must not have ended by itself."""
+    give_up = time.monotonic() + timeout_s
+    while process.poll() is None and not reached():
+        assert time.monotonic() < give_up, "the process has not come so far"
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the process ended by itself"
 
 
 def _watch(folder: str, touch: Callable[[], None]) -> None:

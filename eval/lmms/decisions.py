@@ -72,7 +72,7 @@ class RequestDecider:
         self.instruction: InstructionConfig = dataclasses.replace(
             model.instruction, **{name: value for name, value in changes.items() if value is not None}
         )
-        self.inductor_name = settings.inductor or model.inductor
+        self.inductor_name = model.inductor if settings.inductor is None else settings.inductor
         self._sampling = Sampling(
             sampler=settings.sampler,
             backend=settings.backend,

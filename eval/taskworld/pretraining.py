@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tam_plugin.eval.taskworld.patch_labels import CLASSES, labelled_frames
-from tam_plugin.inductor.data.records import replaced_file
+from tam_plugin.storage import replace_file
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration
@@ -143,5 +143,5 @@ def _lesson(
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             say(f"{name}: step {step + 1} of {steps}, loss {loss.item():.3f}")
             state = {"step": step + 1, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            with replaced_file(file, binary=True) as out:
+            with replace_file(file, binary=True) as out:
                 torch.save(state | {"parameters": [p.detach() for p in parameters]}, out)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tam_plugin.errors import InputError, one_line
+from tam_plugin.storage import Journal, read_journal
 from tam_plugin.training.bad_rows import describe_rule, too_many
 
 FILE_NAME = "bad_samples.jsonl"
@@ -82,21 +82,16 @@ class BadSamples:
 
     def _append(self, entry: dict[str, object]) -> None:
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            with Journal(self.path, wait=True) as journal:
+                journal.append(entry)
 
     def found(self) -> dict[int, dict[str, object]]:
         """Every bad sample that is known, by its index."""
         found = dict(self._seen)
         if self.path is not None and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except ValueError:  # another process is in the middle of this line
-                    continue
-                if "reason" in entry:
-                    found.setdefault(entry["index"], entry)
+            for line in read_journal(self.path):
+                if "reason" in line.record:
+                    found.setdefault(line.record["index"], line.record)
         return found
 
     def _message(self, found: dict[int, dict[str, object]]) -> str:

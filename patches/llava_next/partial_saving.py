@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tam_plugin.errors import ConfigError
+from tam_plugin.storage import replace_path
 
 FILE_NAME = "tam_non_lora.safetensors"
 VISUAL_PARTS = ("vision_tower", "mm_projector", "vision_resampler", "image_newline", "faster_token")
@@ -46,7 +47,8 @@ def save_non_lora(trainer: Any, directory: str) -> None:
     }
     if trainer.args.should_save:
         Path(directory).mkdir(parents=True, exist_ok=True)
-        save_file(state, str(Path(directory) / FILE_NAME), metadata={"format": "pt"})
+        with replace_path(Path(directory) / FILE_NAME) as part:
+            save_file(state, str(part), metadata={"format": "pt"})
         trainer.model.config.save_pretrained(directory)
 
 

@@ -86,7 +86,7 @@ class VideoAssistant:
             stored_policy(tam.policy) if policy is None else policy,
             layout=config.token_layout,
             instruction=tam.instruction,
-            inductor=inductor or self.inductor,
+            inductor=self.inductor if inductor is None else inductor,
             count_tokens=lambda text: count_prompt_tokens(text, tokenizer, config),
         )
 

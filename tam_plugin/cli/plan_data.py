@@ -79,7 +79,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--strides",
         nargs="+",
-        type=_stride,
+        type=int,
         metavar="S",
         help="strides that the model has projectors for, as --tam_strides has them (default: the model's, or any)",
     )
@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.join and args.shard is not None:
         raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")
     check_max_share(args.max_bad, "--max-bad")
+    _check_layout(args)
     model = _of_model(args.model) if args.model is not None else {}
     names = ("newline_position", "grid", "pool_mode", "strides", "reducer")
     layout: dict[str, Any] = {name: model[name] for name in names if name in model}
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
             out=args.out,
             policy=policy,
             layout=policy.layout.replace(**layout, context_tokens=min(limits)),
-            inductor=args.inductor or stored_inductor(stored, args.model),
+            inductor=stored_inductor(stored, args.model) if args.inductor is None else args.inductor,
             video_folder=args.video_folder,
             image_fps=FRAME_FOLDER_FPS,
             workers=args.workers,
@@ -169,13 +170,17 @@ def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
     return TOO_MANY_BAD if stops or bad["not_json"] else 0
 
 
-def _stride(text: str) -> int:
-    """A stride of ``--strides``."""
-    from tam_plugin.bounds import MAX_STRIDE
+def _check_layout(args: argparse.Namespace) -> None:
+    """Refuse a size of the token layout that no model has, by its option."""
+    from tam_plugin.bounds import MAX_GRID, MAX_STRIDE, MAX_TOKENS, is_whole
 
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_STRIDE:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1 to {MAX_STRIDE}")
-    return int(text)
+    for option, value, most in (
+        ("--model-max-length", args.model_max_length, MAX_TOKENS),
+        ("--grid", args.grid, MAX_GRID),
+        *(("--strides", stride, MAX_STRIDE) for stride in args.strides or ()),
+    ):
+        if value is not None and not is_whole(value, 1, most):
+            raise ConfigError(f"{option} {value}: expected a whole number from 1 to {most}")
 
 
 def _say(text: str) -> None:

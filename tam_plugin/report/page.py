@@ -7,9 +7,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from tam_plugin.errors import InputError
-from tam_plugin.inductor.data.records import replaced_file
 from tam_plugin.report.drawing import bars, heatmap, text, thumbnails
+from tam_plugin.storage import replace_file
 from tam_plugin.taxonomy import Sensitivity, length_class
 from tam_plugin.video.sheet import clock
 
@@ -107,12 +106,8 @@ def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     page = render(case)
-    try:
-        with replaced_file(target) as file:
-            file.write(page)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"the report {str(target)!r} cannot be written: {reason}") from error
+    with replace_file(target) as file:
+        file.write(page)
     return target
 
 

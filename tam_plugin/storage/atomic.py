@@ -92,6 +92,21 @@ def link_file(source: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def part_folder(path: str | os.PathLike[str]) -> Path:
+    """A new, empty folder to make ``path`` in, or the files of ``path``; what a kill left of one is removed.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    part = part_path(path)
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return part
+
+
 @contextmanager
 def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder that takes the place of ``path``, with all that is in it, when the block ends well.
@@ -101,12 +116,10 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: it cannot be written.
     """
-    target, part = Path(path), part_path(path)
+    target, part = Path(path), part_folder(path)
     old = target.with_name(f".{target.name}.old")
     try:
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
-        part.mkdir(parents=True)
+        shutil.rmtree(old, ignore_errors=True)
         yield part
         for inside in part.rglob("*"):
             _sync(inside)
@@ -151,7 +164,7 @@ def _part_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, Path]]:
     target = Path(path)
     try:
         if not str(path).strip() or not target.name or (target.exists() and not target.is_file()):
-            raise InputError(f"the output {str(path)!r} is no file name: expected that of a new or a regular file")
+            raise InputError(f"the output {str(path)!r} cannot be written: it is no file name, or not a regular file's")
         part = part_path(target)
         descriptor = _begin(part, target)
     except OSError as error:

@@ -89,6 +89,7 @@ class Journal:
         header: what the records are records of, as :meth:`begin` takes it; None for a journal without.
         alternative: what to do other than wait for a process that holds it, or than resume what it belongs to.
         wait: wait for a process that holds it.
+        names: what fields of the header are called in messages, where that is not their name.
 
     Raises:
         InputError: it cannot be opened, another process holds it, or it belongs to something else.
@@ -101,9 +102,10 @@ class Journal:
         *,
         alternative: str = "name another file",
         wait: bool = False,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._alternative, self._headed = alternative, False
+        self._alternative, self._headed, self._names = alternative, False, names or {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.descriptor = self._open(wait)
@@ -149,6 +151,8 @@ class Journal:
         else:
             found = next(read_journal(self.path, remedy=self._remedy)).record
             if changed := difference(found, json.loads(json.dumps(header))):
+                field = re.split(r"[. \[]", changed, maxsplit=1)[0]
+                changed = self._names.get(field, field) + changed.removeprefix(field)
                 raise InputError(
                     f"{str(self.path)!r} belongs to another run: {changed}; resume that one, or {self._alternative}"
                 )

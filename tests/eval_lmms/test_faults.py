@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from tam_plugin.eval.lmms.sample_log import read_log
 from tests.eval_lmms.judge import JUDGED, judge
 from tests.eval_lmms.material import Tasks, write_tasks
 from tests.eval_lmms.process import Outcome, command_line, run_lmms_eval
+from tests.kill_harness import kill_when
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -82,12 +81,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, onevision, tas
     command, environment = command_line(tmp_path, *of_model, names=NAMES)
     with (tmp_path / "killed.txt").open("w") as output:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
-        give_up = time.monotonic() + 200
-        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 3):
-            assert time.monotonic() < give_up, "no request was answered"
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, (tmp_path / "killed.txt").read_text()[-3000:]
+        kill_when(process, lambda: log.exists() and log.read_bytes().count(b"\n") >= 3)
     before = log.read_bytes()
     with log.open("ab") as file:
         file.write(b'{"task": "tiny_open", "spl')  # what a kill within a write leaves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 
 def command(*argv: object, codes: tuple[int, ...] = (0,)) -> None:
@@ -67,5 +68,64 @@ def plan_data(data: str, layout: list[str]) -> Callable[..., None]:
         for number in range(1, shards + 1) if shards > 1 else ():
             command(*given, "--shard", f"{number}/{shards}")
         command(*given)
+
+    return work
+
+
+def inductor_train(base: str) -> Callable[..., None]:
+    """``tam inductor train --embedded`` from a tiny base, two seeds, its progress kept every other step."""
+    import torch
+
+    from tam_plugin.inductor import fitting
+    from tam_plugin.inductor.dataset import written_queries
+    from tam_plugin.inductor.split import TrainingOptions
+    from tam_plugin.inductor.training import train
+
+    torch.set_num_threads(1)
+    fitting.KEEP_STEPS = 2
+    others = tuple({row.dataset for row in written_queries()} - {"cameras"})
+    options = TrainingOptions(
+        base=Path(base),
+        leave_out=others,
+        grammar_per_label=2,
+        no_question=8,
+        fit=fitting.FitOptions(epochs=2, batch_size=64, learning_rate=2e-3),
+    )
+
+    def work(folder: str) -> None:
+        train(options, Path(folder))
+
+    return work
+
+
+def data_tag(queries: str, url: str) -> Callable[..., None]:
+    """``tam data tag`` against a server that the test runs."""
+    import os
+
+    os.environ.update(NO_PROXY="*", OPENAI_API_KEY="sk-none")
+
+    def work(folder: str) -> None:
+        os.makedirs(folder, exist_ok=True)
+        given = ("--base-url", url, "--model", "r1", "--concurrency", 4, "--retry-wait", "0.01")
+        command("data", "tag", queries, "--out", f"{folder}/out.jsonl", *given)
+
+    return work
+
+
+def taskworld() -> Callable[..., None]:
+    """The taskworld experiment at its smallest: pretraining, stages and two arms."""
+    import sys
+
+    import torch
+
+    from tam_plugin.eval.taskworld import pretraining, run, stages
+
+    torch.set_num_threads(1)
+    run.TEST_CLIPS, stages.SAVE_EVERY, stages.LOG_EVERY, pretraining.SAVE_EVERY = 1, 1, 1, 1
+
+    def work(folder: str) -> None:
+        arms = ("stage 1", "neither")
+        sys.argv = ["run", "--out", folder, "--setting", "smoke", "--seeds", "0", "--arms", *arms]
+        run.main()
 
     return work

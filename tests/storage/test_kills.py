@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 
 from tam_plugin.checkpoint.source import CONFIG
+from tam_plugin.storage import read_journal
 from tests import kill_harness
 from tests.checkpoint.conftest import digests, make_big
 from tests.checkpoint.test_merge import Material
+from tests.inductor.test_training import make_bert
+from tests.inductor_tagging.conftest import make_rows
+from tests.inductor_tagging.server import ChatServer
 from tests.kill_harness import Run
 from tests.training.data import LAYOUT, mixed_rows, write
 
@@ -62,22 +66,47 @@ def big(folder: Path) -> dict[str, Any]:
     return {"source": make_big(folder)}
 
 
-MATERIALS = [
+def tiny_base(folder: Path) -> dict[str, Any]:
+    return {"base": make_bert(folder / "base")}
+
+
+def without_seconds(folder: Path) -> list[dict[str, Any]]:
+    return [{**line.record, "seconds": 0} for line in read_journal(folder / "results.jsonl")]
+
+
+CASES_OF = [
     Case("upcycle", big, {"transfer": "link"}, spread=0, last=8, complete=CONFIG),
     Case("merge", material_of_merge, spread=10, last=6, complete=CONFIG),
     Case("plan_data", plan_rows, {"shards": 2}, spread=3, last=5, complete="plans.json", rest=0.9),
+    Case("inductor_train", tiny_base, spread=3, last=3),
+    Case("taskworld", lambda _: {}, spread=3, last=1, seen=without_seconds),
 ]
 
 
-@pytest.mark.parametrize("case", MATERIALS, ids=lambda case: "-".join(map(str, (case.name, *case.options.values()))))
+@pytest.mark.parametrize("case", CASES_OF, ids=lambda case: case.name)
 def test_a_run_that_was_killed_anywhere_ends_as_one_that_was_not(tmp_path_factory, case: Case):
-    made, folder = tmp_path_factory.mktemp("material"), tmp_path_factory.mktemp("runs")
+    check(case, case.make(tmp_path_factory.mktemp("material")), tmp_path_factory.mktemp("runs"))
+
+
+def test_tagging_that_was_killed_anywhere_ends_as_if_it_was_not(tmp_path: Path):
+    queries = write(tmp_path / "in.jsonl", make_rows(60))
+    case = Case("data_tag", lambda _: {}, spread=8, last=6, seen=results_of_tagging)
+    with ChatServer() as server:
+        check(case, {"queries": queries, "url": server.url}, tmp_path / "runs")
+
+
+def results_of_tagging(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in ("out.jsonl", "out.jsonl.rejected.jsonl")]
+
+
+def check(case: Case, material: dict[str, Any], folder: Path) -> None:
+    """One run left alone; kills all over a run, each in a folder of its own; and the same command in each of those."""
     kills = [(n + 0.5) / case.spread for n in range(case.spread)] + [-back for back in reversed(range(case.last))]
     out = [folder / str(number) for number in range(len(kills))]
     plan: list[tuple[Path, dict[str, Any], float | None]] = [(folder / "calm", case.options, None)]
     plan += [(place, case.options, kill) for place, kill in zip(out, kills, strict=True)]
     plan += [(place, case.options, None) for place in out]
-    runs = kill_harness.run(f"{CASES}:{case.name}", case.make(made), plan)
+    runs = kill_harness.run(f"{CASES}:{case.name}", material, plan)
     calm, killed, resumed = runs[0], runs[1 : 1 + len(out)], runs[1 + len(out) :]
     assert not calm.error and all(run.killed for run in killed)
     assert [run.error for run in resumed] == [None] * len(out)

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tam_plugin.cli.plan_data import TOO_MANY_BAD
+from tests.kill_harness import kill_when
 from tests.training.data import LAYOUT, mixed_rows, write
 from tests.video.clips import make_clip
 
@@ -64,11 +65,7 @@ def test_kills_change_nothing(command, tmp_path):
     for _ in range(3):
         target = (sizes[-1] if sizes else 0) + rng.randrange(1, 16_000)
         process = subprocess.Popen(shard, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while process.poll() is None and (not journal.exists() or journal.stat().st_size < target):
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.05)
-        process.kill()
-        process.wait()
+        kill_when(process, lambda target=target: journal.exists() and journal.stat().st_size >= target)
         assert not (tmp_path / "out" / "plans.json").exists(), process.stderr.read()
         sizes.append(journal.stat().st_size)
         with journal.open("ab") as file:  # as if the kill had come in the middle of a line

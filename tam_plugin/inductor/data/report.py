@@ -9,9 +9,9 @@ from typing import Any
 from tam_plugin.errors import InputError, require
 from tam_plugin.inductor.data.compare import Comparison
 from tam_plugin.inductor.data.figure import draw_classes
-from tam_plugin.inductor.data.records import replaced_file
 from tam_plugin.inductor.data.stats import Stats
 from tam_plugin.inductor.data.tables import comparison_markdown, stats_markdown
+from tam_plugin.storage import replace_file
 
 
 def as_markdown(stats: Stats, comparison: Comparison | None = None) -> str:
@@ -47,8 +47,8 @@ def write_report(folder: str | Path, stats: Stats, comparison: Comparison | None
         InputError, MissingDependencyError: as :func:`check_folder`.
     """
     check_folder(folder)
-    with replaced_file(Path(folder) / "stats.md") as file:
+    with replace_file(Path(folder) / "stats.md") as file:
         file.write(as_markdown(stats, comparison))
-    with replaced_file(Path(folder) / "stats.json") as file:
+    with replace_file(Path(folder) / "stats.json") as file:
         file.write(json.dumps(as_dict(stats, comparison), indent=1) + "\n")
     draw_classes(stats, Path(folder) / "stats.png")
