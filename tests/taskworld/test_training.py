@@ -166,6 +166,7 @@ def test_pretraining_resumes_and_names_patches(tmp_path) -> None:
     assert sorted(named[0][signs[0]][:, 3].tolist()) == sorted(places)
 
 
+@pytest.mark.slow
 def test_the_whole_experiment_runs_and_a_second_run_adds_nothing(tmp_path, monkeypatch) -> None:
     arms = ["neither", "both", "stage 1", "tower and projector first", "both, 10 % of the data", "projectors alone"]
     monkeypatch.setattr(run, "TEST_CLIPS", 1)
