@@ -32,7 +32,12 @@ class OnevisionTensorLayout(TensorLayout):
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
         """See :class:`TensorLayout`."""
-        changes = {"model_type": TAM_MODEL_TYPE, "architectures": [TAM_CLASS], "tam": tam.to_dict()}
+        changes = {
+            "model_type": TAM_MODEL_TYPE,
+            "architectures": [TAM_CLASS],
+            "newline_position": self.newline_position,
+            "tam": tam.to_dict(),
+        }
         return {**self.config, **changes}
 
     def remembered(self) -> dict[str, Any]:
@@ -46,6 +51,8 @@ class OnevisionTensorLayout(TensorLayout):
                 f"--vision-tower {vision_tower}: a {self.host} checkpoint carries its tower; leave it out"
             )
         values = {name: value for name, value in self.config.items() if name != "tam"}
+        if values.get("newline_position") == NEWLINE_POSITION:  # the host's own, which a dense checkpoint does not say
+            del values["newline_position"]
         architectures = (remembered or {}).get("architectures")
         if (
             not architectures
