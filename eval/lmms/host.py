@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget import Policy, TokenLayout, VisualBudget
 from tam_plugin.config import InstructionConfig
 
 if TYPE_CHECKING:
@@ -59,11 +59,14 @@ class Answered:
 class Host(Protocol):
     """A loaded model."""
 
-    model: torch.nn.Module
+    @property
+    def model(self) -> torch.nn.Module:
+        """The whole model."""
+
     device: torch.device
-    context_tokens: int | None
+    layout: TokenLayout
     instruction: InstructionConfig
-    policy: BudgetPolicy | FixedPolicy | None
+    policy: Policy | None
     """The checkpoint's own; None if it has none."""
     inductor: str | None
     tower: torch.nn.Module
@@ -71,13 +74,8 @@ class Host(Protocol):
     weights: tuple[str | None, ...]
     """Folders or names that the weights came from."""
 
-    def adapted(
-        self, policy: BudgetPolicy | FixedPolicy, text_tokens: int, output_tokens: int
-    ) -> BudgetPolicy | FixedPolicy:
-        """``policy`` with this model's strides and token layout, and this much of the context kept free."""
-
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text."""
+        """Tokens of the whole prompt around a user's turn, without the video's."""
 
     def generate(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Answered]:
         """Answers to a batch."""

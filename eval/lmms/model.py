@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tam_plugin.errors import InputError
 from tam_plugin.eval.ablations import apply_to_model, controlled, find
 from tam_plugin.eval.lmms import harness
-from tam_plugin.eval.lmms.decisions import Decided, Decider
+from tam_plugin.eval.lmms.decisions import Decided, RequestDecider
 from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
 from tam_plugin.eval.lmms.host import Answered, Host, sampling_options
 from tam_plugin.eval.lmms.requests import Request, batches, read_request
@@ -53,7 +53,7 @@ class TamModel(lmms):
         if self.ablation is not None:
             apply_to_model(self.ablation, self.host.model)
             logger.warning(f"ablation {self.ablation.name}: {self.ablation.table}, {self.ablation.row!r}")
-        self.decider = Decider(self.settings, self.host)
+        self.decider = RequestDecider(self.settings, self.host)
         self.fingerprint = evaluation_fingerprint(self.host.weights, self.decider.policy, self.decider.inductor_name)
         if self.ablation is not None:
             self.fingerprint["ablation"] = [self.ablation.settings(), self.settings.ablation_seed]
@@ -172,7 +172,7 @@ class TamModel(lmms):
 
     def _ablated(self, ready: Sequence[Decided], request: Request) -> AbstractContextManager[None]:
         """What the ablation, if there is one, needs to know of a batch; its draws depend on the request alone."""
-        tasks, frames = [one.row.budget.task for one in ready], [len(one.row.video) for one in ready]
+        tasks, frames = [one.row.budget.decided_task for one in ready], [len(one.row.video) for one in ready]
         seed = [self.settings.ablation_seed, *map(str, request.key)]
         return controlled(self.ablation, self.host.model, tasks, frames, seed)
 

@@ -14,7 +14,6 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.report.figures import drawing
-from tam_plugin.eval.report.names import TITLES
 from tam_plugin.eval.report.routing import Counts, draw_heatmap
 from tam_plugin.eval.taskworld.batches import sample
 from tam_plugin.eval.taskworld.budgets import policy
@@ -99,7 +98,7 @@ def main() -> None:
         draw_losses(args.run / f"seed{args.seed}", args.out / "losses.png")
     if args.model:
         counts = expert_use(load(args.model, device="cpu").model, CLIPS)
-        draw_heatmap(args.out / "experts.png", counts, TITLES)
+        draw_heatmap(args.out / "experts.png", counts)
         print(np.round(share_of_each(counts), 3))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,7 +26,7 @@ VISION = {
     "image_size": SIZE,
     "patch_size": TILE,
 }
-LANGUAGE = {
+LANGUAGE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 4,
@@ -82,9 +82,10 @@ def dense_model(seed: int) -> LlavaOnevisionForConditionalGeneration:
     from transformers import LlavaOnevisionForConditionalGeneration
 
     config = demo_config(tokenizer(), **VISION)
+    language: Any = config.text_config
     for name, value in LANGUAGE.items():
-        setattr(config.text_config, name, value)
-    config.text_config.layer_types = ["full_attention"] * LANGUAGE["num_hidden_layers"]
+        setattr(language, name, value)
+    language.layer_types = ["full_attention"] * LANGUAGE["num_hidden_layers"]
     config.tie_word_embeddings = True
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

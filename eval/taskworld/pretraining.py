@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from torch.nn import functional as F
 
 from tam_plugin.eval.taskworld.patch_labels import CLASSES, labelled_frames
 from tam_plugin.storage import replace_file
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionForConditionalGeneration
 
 CLIPS_PER_STEP = 12
 FIRST_SEED = 10**9
@@ -47,7 +51,11 @@ class Heads(nn.Module):
 
 
 def pretrain(
-    dense: nn.Module, steps: tuple[int, int], seed: int, folder: Path, say: Callable[[str], None] = print
+    dense: LlavaOnevisionForConditionalGeneration,
+    steps: tuple[int, int],
+    seed: int,
+    folder: Path,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Train the encoder on patch labels, then projector and word embeddings on naming patches; in place.
 

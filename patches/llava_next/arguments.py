@@ -216,10 +216,10 @@ def check_files(config: TamConfig) -> None:
     Raises:
         ConfigError: a bad or missing policy file, or a missing Inductor folder.
     """
-    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget import read_policy
 
     try:
-        BudgetPolicy.from_config(config.policy)
+        read_policy(config.policy)
     except ConfigError as error:
         where = f"--tam_policy {config.policy!r}" if isinstance(config.policy, str) else "tam.policy"
         raise ConfigError(f"{where}: {error}") from error

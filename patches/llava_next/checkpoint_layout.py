@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from tam_plugin.bounds import check_sizes
-from tam_plugin.budget.stored import policy_to_store
-from tam_plugin.checkpoint.layout import Layout, Shapes
+from tam_plugin.checkpoint.layout import Shapes, TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_experts, check_names
+from tam_plugin.patches.hosts.llava_next import LlavaNext
 from tam_plugin.patches.llava_next.arguments import VISION_TOWER
 from tam_plugin.patches.llava_next.model_config import newline_of
 from tam_plugin.patches.llava_next.preflight import check_language_model, check_siglip_source, check_tower_path
@@ -25,6 +25,8 @@ from tam_plugin.patches.sources import is_siglip
 TOWER = "model.vision_tower."
 ENCODER = f"{TOWER}vision_tower.vision_model."
 PROJECTOR = "model.mm_projector."
+NAMES = (f"{ENCODER}encoder.layers.0.", PROJECTOR)
+"""Starts of names that every checkpoint has, for where only config.json is known."""
 SO400M = "google/siglip-so400m-patch14-384"
 SO400M_FIELDS = {
     "hidden_size": 1152,
@@ -44,27 +46,27 @@ _POOL_MODE = "mm_spatial_pool_mode"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlavaNextLayout(Layout):
+class LlavaNextTensorLayout(TensorLayout):
     """A LLaVA-NeXT checkpoint."""
 
     def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
-        """See :class:`Layout`: as ``upgrade_model`` does."""
+        """See :class:`TensorLayout`: as ``upgrade_model`` does."""
         mode = self.config.get(_POOL_MODE)
         if mode is not None and not pool_mode_given:
             tam = tam.replace(projector={"pool_mode": mode})
-        return tam.replace(policy=policy_to_store(tam.policy), vision_encoder=self.vision)
+        return super().complete(tam, pool_mode_given=pool_mode_given).replace(vision_encoder=self.vision)
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
-        """See :class:`Layout`."""
+        """See :class:`TensorLayout`."""
         changes = {"mm_vision_tower": VISION_TOWER, "tam": tam.to_dict(), _POOL_MODE: tam.projector.pool_mode}
         return {**self.config, **changes}
 
     def remembered(self) -> dict[str, Any]:
-        """See :class:`Layout`."""
+        """See :class:`TensorLayout`."""
         return {name: self.config.get(name) for name in ("mm_vision_tower", _POOL_MODE)}
 
     def dense_config(self, remembered: dict[str, Any] | None, vision_tower: str | None) -> dict[str, Any]:
-        """See :class:`Layout`."""
+        """See :class:`TensorLayout`."""
         tower = vision_tower or (remembered or {}).get("mm_vision_tower")
         if tower is None and self.vision == SO400M_FIELDS:
             tower = SO400M
@@ -82,7 +84,7 @@ class LlavaNextLayout(Layout):
         return values
 
     def check(self, shapes: Shapes, tam: TamConfig) -> None:
-        """See :class:`Layout`."""
+        """See :class:`TensorLayout`."""
         with torch.device("meta"):
             tower = TamVisionTower(tam)
         expected = {TOWER + name: shape for name, shape in shapes_of(tower.state_dict()).items()}
@@ -90,7 +92,7 @@ class LlavaNextLayout(Layout):
         check_names(shapes, expected, self.where)
 
 
-def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> LlavaNextLayout:
+def tensor_layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> LlavaNextTensorLayout:
     """The layout of a checkpoint.
 
     Args:
@@ -103,7 +105,7 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         InputError: the tower's fields are nowhere to be read.
     """
     check_sizes(config, where)
-    tower = config.get("mm_vision_tower")
+    tower: Any = config.get("mm_vision_tower")
     notes: tuple[str, ...] = ()
     tam = None
     if tower == VISION_TOWER:
@@ -123,8 +125,8 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         raise ConfigError(
             f"{where} holds no {ENCODER}*: it was saved without its vision tower; expected a checkpoint with it"
         )
-    return LlavaNextLayout(
-        host="LLaVA-NeXT",
+    return LlavaNextTensorLayout(
+        host=LlavaNext.label,
         where=where,
         config=config,
         encoder=ENCODER,
@@ -133,6 +135,8 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Llava
         projector=PROJECTOR,
         projector_linears=("0", "2"),
         language=config,
+        projector_type=config.get("mm_projector_type", "linear"),
+        pooling_head=False,  # the host takes it off
         newline_position=newline_of(config, where),
         tam=tam,
         notes=notes,

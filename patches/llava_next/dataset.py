@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import sys
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import InstructionConfig
+from tam_plugin.deciding import Sampling, take
 from tam_plugin.errors import ConfigError, InputError, MissingDependencyError
 from tam_plugin.patches.llava_next.bad_samples import BadSamples, TooManyBadSamplesError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
@@ -34,8 +36,9 @@ from tam_plugin.patches.llava_next.sampling import (
     with_instruction,
 )
 from tam_plugin.training.keys import key_of_row
-from tam_plugin.video import SampledVideo, probe_video, sample_frames
-from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
+from tam_plugin.video import SampledVideo, Video, open_video
+
+_SAMPLING = Sampling(image_fps=FRAME_FOLDER_FPS)
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
 """Errors that no other sample would mend."""
@@ -115,13 +118,12 @@ class TamDataset(Dataset):
         sample_id = record.get("id", index)
         question = first_question(record["conversations"])
         key = key_of_row(record).key if self.planner.plans is not None else None
-        budget = self.planner.budget(
-            index, sample_id, question, lambda: probe_video(path, image_fps=FRAME_FOLDER_FPS), key
-        )
-        item, budget, video = self._build(index, record, path, budget)
-        if self._tokens(item, budget) > self.planner.max_tokens:
-            fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
-            item, budget, _ = self._build(index, record, path, fitted)
+        with open_video(path, image_fps=_SAMPLING.image_fps) as opened:
+            budget = self.planner.budget(index, sample_id, question, lambda: opened.info, key)
+            item, budget, video = self._build(index, record, opened, budget)
+            if self._tokens(item, budget) > self.planner.max_tokens:
+                fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
+                item, budget, _ = self._build(index, record, opened, fitted)
             if self._tokens(item, budget) > self.planner.max_tokens:
                 raise InputError(
                     f"{self._tokens(item, budget)} tokens with {budget.num_frames} frames: expected at most "
@@ -136,30 +138,30 @@ class TamDataset(Dataset):
     def _text_tokens(self, item: dict[str, Any], video: SampledVideo) -> tuple[int, int]:
         """Tokens of the text without the list of times, and the most that one time of the list takes."""
         text = len(item["input_ids"]) - 1
-        if not self._tells_time:
+        if not self._instruction.time:
             return text, 0
         times = [f"{t:.2f}s," for t in video.timestamps_s]
         count = [len(ids) for ids in self.host.tokenizer(times, add_special_tokens=False)["input_ids"]]
         return text - sum(count), max(count)
 
     @property
-    def _tells_time(self) -> bool:
-        return self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False))
+    def _instruction(self) -> InstructionConfig:
+        """What the prompt tells of a video: the model's setting, or the script's ``--add_time_instruction``."""
+        time = self.instruction.time or bool(getattr(self.host.data_args, "add_time_instruction", False))
+        return dataclasses.replace(self.instruction, time=time)
 
     def _build(
-        self, index: int, record: dict[str, Any], path: str, budget: VisualBudget
+        self, index: int, record: dict[str, Any], opened: Video, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
-        video = sample_frames(path, budget, size=NATIVE_SIZE_LIMIT, image_fps=FRAME_FOLDER_FPS)
+        video = take(opened, budget.num_frames, _SAMPLING, query=first_question(record["conversations"]))
         if video.damaged_frames:
-            self.bad_samples.damaged(index, path, video.damaged_frames)
-        budget = self.planner.of(budget, len(video.frames), budget.pool_stride)
+            self.bad_samples.damaged(index, opened.path, video.damaged_frames)
+        budget = self.planner.layout.changed(budget, num_frames=len(video))
         shown = {
             "id": index,
             **record,
-            "video": path_for_host(path),
-            "conversations": with_instruction(
-                record["conversations"], budget, video, time=self._tells_time, task=self.instruction.task
-            ),
+            "video": path_for_host(opened.path),
+            "conversations": with_instruction(record["conversations"], budget, video, self._instruction),
         }
         item = self._by_host(shown, video)
         pixels = item["image"][0][0]

@@ -58,7 +58,7 @@ def open_parts(folder: str | Path, base: Source) -> Parts:
         shard = _open_non_lora(folder)
         return _parts(folder, base, values, tam, adapter, shard)
     except BaseException:
-        for opened in (adapter and adapter.shard, shard):
+        for opened in (None if adapter is None else adapter.shard, shard):
             if opened is not None:
                 opened.close()
         raise

@@ -6,7 +6,7 @@ from typing import Any
 
 from tam_plugin.budget import VisualBudget
 from tam_plugin.errors import InputError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import AnyTask
 
 
 class VideoModality(str):
@@ -18,20 +18,20 @@ class VideoModality(str):
     Attributes:
         pool_stride: pooling stride of this video's frames.
         num_frames: frames that were planned; None if only the stride is known.
-        task: the task type behind the budget, or None.
+        task: the task type that decided the budget, one of the eight or an extension; or None.
         confidence: the Inductor's probability of ``task``, or None.
     """
 
     pool_stride: int
     num_frames: int | None
-    task: TaskType | None
+    task: AnyTask | None
     confidence: float | None
 
     def __new__(
         cls,
         pool_stride: int,
         num_frames: int | None = None,
-        task: TaskType | None = None,
+        task: AnyTask | None = None,
         confidence: float | None = None,
     ) -> VideoModality:
         modality = super().__new__(cls, "video")
@@ -62,7 +62,7 @@ def video(budget: VisualBudget | int) -> VideoModality:
         return VideoModality(budget)
     if not isinstance(budget, VisualBudget):
         raise InputError(f"video({budget!r}): expected a VisualBudget or a pooling stride >= 1")
-    return VideoModality(budget.pool_stride, budget.num_frames, budget.task, budget.confidence)
+    return VideoModality(budget.pool_stride, budget.num_frames, budget.decided_task, budget.confidence)
 
 
 def host_modalities(modalities: Any) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from tam_plugin.budget import TokenLayout
 from tam_plugin.config import TamConfig, short
 from tam_plugin.errors import ConfigError
 
@@ -18,6 +19,26 @@ def is_tam(model: Any) -> bool:
 def tam_config_of(model: Any) -> TamConfig:
     """The configuration that the model carries."""
     return TamConfig.from_dict(model.config.tam)
+
+
+def token_layout_of(model: Any, *, context_tokens: int | None) -> TokenLayout:
+    """How the host's model lays out a video's tokens.
+
+    Args:
+        model: the host's causal language model, dense or TAM, with its vision tower.
+        context_tokens: what the host keeps of a sequence.
+    """
+    grid, newline = model.get_vision_tower().num_patches_per_side, newline_position(model.config)
+    if is_tam(model):
+        projector = tam_config_of(model).projector
+        return TokenLayout.of_projector(projector, grid=grid, newline_position=newline, context_tokens=context_tokens)
+    return TokenLayout(
+        grid=grid,
+        pool_mode=getattr(model.config, "mm_spatial_pool_mode", None) or "bilinear",
+        newline_position=newline,
+        strides=tuple(range(1, grid + 1)),  # one projector serves every stride
+        context_tokens=context_tokens,
+    )
 
 
 def newline_of(values: Mapping[str, Any], where: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tam_plugin.budget import HOST_STRIDE
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next.modality import VideoModality
 from tam_plugin.patches.llava_next.model_config import is_tam
@@ -24,8 +25,6 @@ from tam_plugin.vision.pooling import pool_tokens
 from tam_plugin.vision.projector import ResolutionProjectors
 from tam_plugin.vision.tokens import frames_to_tokens
 
-HOST_STRIDE = 2
-"""The stride of hosts that do not say theirs."""
 IMAGE_TOKEN_INDEX = -200
 """The host's id for the place of an image or a video."""
 

@@ -20,7 +20,6 @@ from tam_plugin.patches.llava_next.rows import data_files, problem_of
 from tam_plugin.training.bad_rows import read_skip_list, row_digest
 from tam_plugin.training.check import check_plans, other_file, plan_command
 from tam_plugin.training.keys import is_video_row, key_of_row
-from tam_plugin.training.layout import visual_tokens
 from tam_plugin.training.table import Plans
 
 
@@ -135,8 +134,8 @@ def planned_lengths(
     tokens = np.zeros(len(records), np.int64)
     has_plan = places >= 0
     at = places[has_plan]
-    tokens[has_plan] = visual_tokens(plans.column("frames")[at], plans.column("stride")[at], planner.layout)
-    a_picture = planner.layout["grid"] ** 2
+    tokens[has_plan] = planner.layout.count(plans.column("frames")[at], plans.column("stride")[at])
+    a_picture = planner.layout.grid**2
     for index, record in enumerate(records):
         if problem_of(record) is None and "image" in record:
             tokens[index] = a_picture * (len(record["image"]) if isinstance(record["image"], list) else 1)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import read_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import read_json
@@ -111,7 +111,8 @@ def _parse(arguments: list[str]) -> tuple[HostFlags, SiglipFlag, TamArguments]:
     from transformers import HfArgumentParser
 
     check_names(arguments)
-    parser: Any = HfArgumentParser([HostFlags, SiglipFlag, TamArguments], exit_on_error=False, allow_abbrev=False)
+    classes: list[Any] = [HostFlags, SiglipFlag, TamArguments]
+    parser: Any = HfArgumentParser(classes, exit_on_error=False, allow_abbrev=False)
     parse = inspect.unwrap(HfArgumentParser.parse_args_into_dataclasses)  # transformers' own
     try:
         flags, siglip, tam_args, _ = parse(parser, arguments, return_remaining_strings=True)
@@ -187,7 +188,7 @@ def _step(parts: list[Part], values: dict[str, Any], tam: TamConfig, flags: Host
             raise InputError(f"--deepspeed {flags.deepspeed!r} cannot be read: there is no such file") from error
     encoder = siglip_config(tam.vision_encoder)
     grid = encoder.image_size // encoder.patch_size
-    policy = BudgetPolicy.from_config(tam.policy)
+    policy = read_policy(tam.policy)
     samples = flags.per_device_train_batch_size
     vision = {
         "hidden_size": encoder.hidden_size,

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
+from tam_plugin.budget import VisualBudget
+from tam_plugin.config import InstructionConfig
+from tam_plugin.deciding import instruction_lines
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next.marks import HUMAN, with_own_mark_first
 
@@ -52,9 +54,7 @@ def with_instruction(
     conversations: Sequence[dict[str, Any]],
     budget: VisualBudget,
     video: SampledVideo,
-    *,
-    time: bool,
-    task: bool,
+    instruction: InstructionConfig,
 ) -> list[dict[str, Any]]:
     """The conversation with what the model is told of the video before the first question, as the host words it.
 
@@ -62,15 +62,10 @@ def with_instruction(
         conversations: the host's turns; they are not changed.
         budget: names the task.
         video: duration and true times of the frames.
-        time: tell the times.
-        task: tell the task.
+        instruction: what is told.
     """
     turns = copy.deepcopy(list(conversations))
-    lines = []
-    if time:
-        lines.append(time_instruction(video.info.duration_s, video.timestamps_s.tolist()))
-    if task and budget.task is not None:
-        lines.append(task_instruction(budget.task))
+    lines = instruction_lines(budget, video, instruction)
     turn = turns[_first_human(turns)]
     turn["value"] = with_own_mark_first(turn["value"], lines)
     return turns

@@ -35,10 +35,10 @@ def _know_tam(original: Callable) -> Callable:
         from tam_plugin.training.zero3 import build_whole
 
         if hasattr(vision_tower_cfg, "mm_vision_tower"):
-            config = stored_config(vision_tower_cfg)
-            if config is None:
+            stored = stored_config(vision_tower_cfg)
+            if stored is None:
                 return original(vision_tower_cfg, **kwargs)
-            return build_whole(lambda: TamVisionTower(config))
+            return build_whole(lambda: TamVisionTower(stored))
         if getattr(vision_tower_cfg, "vision_tower", None) != VISION_TOWER:
             return original(vision_tower_cfg, **kwargs)
         from tam_plugin.patches.llava_next.pretrained import tower_from_siglip

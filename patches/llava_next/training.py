@@ -13,7 +13,7 @@ from tam_plugin.patches.llava_next.arguments import DEFAULT_MAX_BAD_SAMPLES
 from tam_plugin.patches.llava_next.bad_samples import FILE_NAME, BadSamples
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner, PlanLookup
 from tam_plugin.patches.llava_next.dataset import TamDataset
-from tam_plugin.patches.llava_next.model_config import newline_position, tam_config_of
+from tam_plugin.patches.llava_next.model_config import tam_config_of, token_layout_of
 from tam_plugin.patches.llava_next.plans import attach_plans, checkpoint_folder, without_listed
 from tam_plugin.patches.llava_next.trainable import arrange
 from tam_plugin.training.zero3 import ZERO_3, cast_unpartitioned, set_leaf_modules, zero_stage
@@ -51,14 +51,9 @@ def tam_dataset(
     """
     config = tam_config_of(model)
     limits = (dataset.tokenizer.model_max_length, getattr(model.config, "tokenizer_model_max_length", None))
-    planner = BudgetPlanner(
-        config,
-        newline_position=newline_position(model.config),
-        grid=model.get_vision_tower().num_patches_per_side,
-        max_tokens=min(int(limit) for limit in limits if limit),
-        plan_lookup=plan_lookup,
-    )
-    tam_args = getattr(dataset.data_args, "tam_args", None)
+    layout = token_layout_of(model, context_tokens=min(int(limit) for limit in limits if limit))
+    planner = BudgetPlanner(config, layout, plan_lookup=plan_lookup)
+    tam_args: Any = getattr(dataset.data_args, "tam_args", None)
     if getattr(tam_args, "tam_skip", None) is not None:
         dataset = without_listed(dataset, tam_args.tam_skip)
     folder = getattr(tam_args, "tam_plans", None)

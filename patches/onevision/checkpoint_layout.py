@@ -11,40 +11,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from tam_plugin.bounds import check_sizes, reading_config
-from tam_plugin.budget.stored import policy_to_store
-from tam_plugin.checkpoint.layout import Layout, Shapes
+from tam_plugin.checkpoint.layout import Shapes, TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.patches.checkpoint_checks import check_encoder_fields, check_experts
-from tam_plugin.patches.onevision.configuration import NEWLINE_POSITION, TamOnevisionConfig
-from tam_plugin.patches.onevision.loading import DENSE_MODEL_TYPE
+from tam_plugin.patches.hosts.onevision import DENSE_MODEL_TYPE, TAM_MODEL_TYPE, Onevision
+from tam_plugin.patches.onevision.configuration import NEWLINE_POSITION
 
 DENSE_CLASS = "LlavaOnevisionForConditionalGeneration"
 TAM_CLASS = "TamOnevisionForConditionalGeneration"
-MODEL_TYPES = (DENSE_MODEL_TYPE, TamOnevisionConfig.model_type)
+NAMES = ("vision_tower.encoder.layers.0.", "multi_modal_projector.")
+"""Starts of names that every checkpoint has, for where only config.json is known."""
 _ENCODER = re.compile(r"((?:model\.)?vision_tower\.(?:vision_model\.)?)encoder\.layers\.0\.")
 _PROJECTOR = re.compile(r"((?:model\.)?multi_modal_projector\.)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnevisionLayout(Layout):
+class OnevisionTensorLayout(TensorLayout):
     """A LlavaOnevision checkpoint."""
 
-    def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
-        """See :class:`Layout`: as asked, with the policy itself in place of a file's name."""
-        return tam.replace(policy=policy_to_store(tam.policy))
-
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
-        """See :class:`Layout`."""
-        changes = {"model_type": TamOnevisionConfig.model_type, "architectures": [TAM_CLASS], "tam": tam.to_dict()}
+        """See :class:`TensorLayout`."""
+        changes = {"model_type": TAM_MODEL_TYPE, "architectures": [TAM_CLASS], "tam": tam.to_dict()}
         return {**self.config, **changes}
 
     def remembered(self) -> dict[str, Any]:
-        """See :class:`Layout`."""
+        """See :class:`TensorLayout`."""
         return {"architectures": self.config.get("architectures")}
 
     def dense_config(self, remembered: dict[str, Any] | None, vision_tower: str | None) -> dict[str, Any]:
-        """See :class:`Layout`; the tower is in config.json itself."""
+        """See :class:`TensorLayout`; the tower is in config.json itself."""
         if vision_tower is not None:
             raise ConfigError(
                 f"--vision-tower {vision_tower}: a {self.host} checkpoint carries its tower; leave it out"
@@ -60,11 +56,11 @@ class OnevisionLayout(Layout):
         return {**values, "model_type": DENSE_MODEL_TYPE, "architectures": architectures}
 
     def check(self, shapes: Shapes, tam: TamConfig) -> None:
-        """See :class:`Layout`."""
+        """See :class:`TensorLayout`."""
         check_experts(shapes, tam.moe, self.where)
 
 
-def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> OnevisionLayout:
+def tensor_layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> OnevisionTensorLayout:
     """The layout of a checkpoint.
 
     Args:
@@ -84,7 +80,9 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Onevi
         raise ConfigError(f"{where}: vision_config.model_type = {kind!r}; expected 'siglip_vision_model'")
     check_sizes(config, where)
     with reading_config(where):
-        whole = LlavaOnevisionConfig(**{k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+        whole: Any = LlavaOnevisionConfig(
+            **{k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+        )
     check_encoder_fields(whole.vision_config, f"{where}: vision_config")
     encoder, projector = (
         next((found[1] for name in names if (found := pattern.match(name))), None) for pattern in (_ENCODER, _PROJECTOR)
@@ -92,9 +90,9 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Onevi
     if encoder is None or projector is None:
         lacking = "vision_tower.*encoder.layers.0.*" if encoder is None else "multi_modal_projector.*"
         raise ConfigError(f"{where} holds no {lacking}: expected the weights of a {DENSE_CLASS}")
-    tam = TamConfig.from_dict(config.get("tam")) if config["model_type"] == TamOnevisionConfig.model_type else None
-    return OnevisionLayout(
-        host="LlavaOnevision",
+    tam = TamConfig.from_dict(config.get("tam")) if config["model_type"] == TAM_MODEL_TYPE else None
+    return OnevisionTensorLayout(
+        host=Onevision.label,
         where=where,
         config=config,
         encoder=encoder,
@@ -103,6 +101,9 @@ def layout_of(config: dict[str, Any], names: Iterable[str], where: str) -> Onevi
         projector=projector,
         projector_linears=("linear_1", "linear_2"),
         language=whole.text_config.to_dict(),
-        newline_position=NEWLINE_POSITION,
+        projector_type="mlp2x_gelu",
+        # transformers builds SigLIP's pooling head unless told otherwise.
+        pooling_head=bool(config["vision_config"].get("vision_use_head", True)),
+        newline_position=config.get("newline_position", NEWLINE_POSITION),
         tam=tam,
     )

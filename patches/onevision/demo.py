@@ -61,11 +61,13 @@ def demo_config(tokenizer: PreTrainedTokenizerBase, **vision: Any) -> LlavaOnevi
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
+    images: Any = tokenizer.convert_tokens_to_ids("<image>")
+    videos: Any = tokenizer.convert_tokens_to_ids("<video>")
     return LlavaOnevisionConfig(
         vision_config=siglip,
         text_config=qwen2,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_token_index=images,
+        video_token_index=videos,
         image_grid_pinpoints=[[siglip["image_size"]] * 2],
         vision_aspect_ratio="anyres_max_9",
     )

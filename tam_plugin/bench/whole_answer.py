@@ -15,6 +15,7 @@ from tam_plugin.budget import VisualBudget
 from tam_plugin.config import TamConfig
 from tam_plugin.eval.flops import Subject, from_path
 from tam_plugin.inductor import Inductor
+from tam_plugin.patches.hosts import load_assistant
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
 from tam_plugin.patches.onevision.demo import demo_tokenizer
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded
@@ -136,9 +137,9 @@ def make_models(path: str | None, preset: str, device: str) -> tuple[dict[str, V
         fields = model_fields(preset)
         models = {DENSE: _random(fields, dense, device), TAM: _random(fields, TamConfig(), device)}
     else:
-        models = {TAM: VideoAssistant.from_pretrained(path, device=device)}
+        models = {TAM: load_assistant(path, device=device)}
         if models[TAM].notice:  # a dense checkpoint, upgraded in memory
-            models = {DENSE: VideoAssistant.from_pretrained(path, device=device, tam_config=dense), **models}
+            models = {DENSE: load_assistant(path, device=device, tam_config=dense), **models}
     with tempfile.TemporaryDirectory() as folder:
         models[TAM].config.save_pretrained(folder)
         return models, from_path(folder)

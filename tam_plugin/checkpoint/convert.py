@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.checkpoint.journal import dense_part
-from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.plan import Change, to_mixture
 from tam_plugin.checkpoint.plan_dense import DenseChoice, to_dense
 from tam_plugin.checkpoint.plan_merge import Parts, to_merged
@@ -55,7 +55,7 @@ class Summary:
 def upcycle(
     source: Source,
     target: str | Path,
-    layout: Layout,
+    layout: TensorLayout,
     tam: TamConfig,
     *,
     seed: int = 0,
@@ -93,7 +93,7 @@ def upcycle(
 def densify(
     source: Source,
     target: str | Path,
-    layout: Layout,
+    layout: TensorLayout,
     choice: DenseChoice,
     *,
     vision_tower: str | None = None,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.config import TamConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class TensorLayout:
     """Names and sizes of one checkpoint; a host subclasses it with what config.json becomes.
 
     Attributes:
@@ -23,6 +24,8 @@ class Layout:
         vision: fields of ``SiglipVisionConfig`` (those of a ``tam.vision_encoder``).
         projector: start of the projector's names, up to the first name of its own.
         projector_linears: names of a two-layer projector's linear layers, in order.
+        projector_type: a projector's layers, in LLaVA's words: ``linear``, or ``mlp2x_gelu`` for two.
+        pooling_head: whether the configuration gives the encoder SigLIP's pooling head.
         language: the language model's fields of config.json.
         newline_position: see :class:`tam_plugin.budget.VisualBudget`.
         tam: configuration of a TAM checkpoint; None for a dense one.
@@ -38,6 +41,8 @@ class Layout:
     projector: str
     projector_linears: tuple[str, ...]
     language: dict[str, Any]
+    projector_type: str
+    pooling_head: bool
     newline_position: str
     tam: TamConfig | None = None
     notes: tuple[str, ...] = ()
@@ -49,11 +54,13 @@ class Layout:
     def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
         """The configuration that the host's own upgrade in memory stores for what was asked.
 
+        As asked, with the policy itself in place of a file's name; a host may add to it.
+
         Args:
             tam: what was asked.
             pool_mode_given: whether somebody chose ``projector.pool_mode``.
         """
-        raise NotImplementedError
+        return tam.replace(policy=policy_to_store(tam.policy))
 
     def tam_config(self, tam: TamConfig) -> dict[str, Any]:
         """config.json of the TAM checkpoint that a dense one becomes."""

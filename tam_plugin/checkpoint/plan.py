@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.shards import Entry, torch_dtype
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.checkpoint.writing import Output, Region
@@ -31,7 +31,7 @@ class Change:
         return {**kept, **{output.name: output.entry.shape for output in self.added}}
 
 
-def to_mixture(source: Source, layout: Layout, tam: TamConfig, seed: int) -> Change:
+def to_mixture(source: Source, layout: TensorLayout, tam: TamConfig, seed: int) -> Change:
     """Experts as stacked copies behind random gates, and a projector per stride.
 
     Raises:
@@ -62,7 +62,7 @@ def to_mixture(source: Source, layout: Layout, tam: TamConfig, seed: int) -> Cha
     return Change(frozenset(removed).intersection(source.holder) | frozenset(projector), added)
 
 
-def check_encoder(source: Source, layout: Layout) -> None:
+def check_encoder(source: Source, layout: TensorLayout) -> None:
     """Refuse an encoder that lacks the MLP of a layer, or has it in another shape.
 
     Raises:
@@ -93,7 +93,7 @@ def projector_children(config: ProjectorConfig) -> list[str]:
     return alone.get(config.gate) or [f"stride_{stride}" for stride in config.strides]
 
 
-def projector_names(source: Source, layout: Layout) -> list[str]:
+def projector_names(source: Source, layout: TensorLayout) -> list[str]:
     """The projector's tensors, in the order of their names.
 
     Raises:
@@ -147,7 +147,7 @@ def _mixture(source: Source, linears: dict[str, str], start: str, moe: MoeConfig
     return outputs
 
 
-def _soft_projector(source: Source, layout: Layout, tam: TamConfig) -> list[Output]:
+def _soft_projector(source: Source, layout: TensorLayout, tam: TamConfig) -> list[Output]:
     names, wanted = projector_names(source, layout), layout.projector_linears
     held = {name.removeprefix(layout.projector).rpartition(".")[0] for name in names}
     if held != set(wanted) or len(wanted) != len(LINEARS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from tam_plugin.checkpoint.layout import Layout
+from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.plan import LINEARS, Change, check_float, copied, projector_children, projector_names
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.checkpoint.writing import Output, Region
@@ -37,7 +37,7 @@ class DenseChoice:
         return cls(_number(experts, "--dense", "expert"), _number(projector, "--projector", "stride"))
 
 
-def to_dense(source: Source, layout: Layout, tam: TamConfig, choice: DenseChoice) -> Change:
+def to_dense(source: Source, layout: TensorLayout, tam: TamConfig, choice: DenseChoice) -> Change:
     """One expert, or the average of all, in place of each mixture; one projector in place of all.
 
     Raises:
@@ -80,7 +80,7 @@ def _from_mixture(
     return outputs
 
 
-def _projector(source: Source, layout: Layout, tam: TamConfig, choice: DenseChoice) -> list[Output]:
+def _projector(source: Source, layout: TensorLayout, tam: TamConfig, choice: DenseChoice) -> list[Output]:
     config = tam.projector
     if config.gate == "soft":
         linears = {

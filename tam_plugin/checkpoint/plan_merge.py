@@ -26,7 +26,7 @@ class Parts:
         config: config.json of the result.
         configs: the files that ``config`` and the adapter's scale come from.
         others: the small files that go along.
-        remembered: see :meth:`tam_plugin.checkpoint.layout.Layout.remembered`; None where nothing is known.
+        remembered: see :meth:`tam_plugin.checkpoint.layout.TensorLayout.remembered`; None where nothing is known.
         notes: what a person should know.
     """
 

@@ -76,6 +76,13 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--grid", type=int, metavar="N", help="patches a side of a frame (default: the policy's)")
     parser.add_argument("--pool-mode", metavar="MODE", help="how frames are pooled (default: the policy's)")
     parser.add_argument(
+        "--strides",
+        nargs="+",
+        type=_stride,
+        metavar="S",
+        help="strides that the model has projectors for, as --tam_strides has them (default: the model's, or any)",
+    )
+    parser.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="processes that open videos"
     )
     parser.add_argument(
@@ -91,38 +98,40 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, report, and say whether training could use the rows."""
-    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget import read_policy
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
     from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
     from tam_plugin.training.journal import Shard
-    from tam_plugin.training.layout import Layout
-    from tam_plugin.training.plans import Request, make_plans
+    from tam_plugin.training.plans import make_plans
     from tam_plugin.training.report import as_markdown
+    from tam_plugin.training.request import Request
 
     if args.join and args.shard is not None:
         raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")
     check_max_share(args.max_bad, "--max-bad")
     model = _of_model(args.model) if args.model is not None else {}
-    names = {"newline_position", "grid", "pool_mode"}
-    layout: dict[str, Any] = {name: model.get(name) for name in names}
-    layout |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    names = ("newline_position", "grid", "pool_mode", "strides", "reducer")
+    layout: dict[str, Any] = {name: model[name] for name in names if name in model}
+    layout |= {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    if "strides" in layout:
+        layout["strides"] = tuple(sorted({*layout["strides"]}))
     limits = [limit for limit in (args.model_max_length, model.get("max_tokens")) if limit is not None]
     if not limits:
         raise ConfigError(
             "the context that training keeps is not known: give --model-max-length as the training script has it"
             + (f" ({args.model!r} has no tokenizer_model_max_length)" if args.model else ", or --model")
         )
-    if layout["newline_position"] is None:
+    if "newline_position" not in layout:
         raise ConfigError("give --newline-position as the training script has it (grid, frame, …), or --model")
-    policy = stored_policy(model.get("policy")) if args.policy is None else None
+    policy = stored_policy(model.get("policy")) if args.policy is None else read_policy(args.policy)
     stored = model.get("inductor") if args.inductor is None else None
     content = make_plans(
         Request(
             data=args.data,
             out=args.out,
-            policy=policy or BudgetPolicy.from_yaml(args.policy),
-            layout=Layout(**layout, max_tokens=min(limits)),
+            policy=policy,
+            layout=policy.layout.replace(**layout, context_tokens=min(limits)),
             inductor=args.inductor or stored_inductor(stored, args.model),
             video_folder=args.video_folder,
             image_fps=FRAME_FOLDER_FPS,
@@ -159,6 +168,15 @@ def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
     return TOO_MANY_BAD if stops or bad["not_json"] else 0
 
 
+def _stride(text: str) -> int:
+    """A stride of ``--strides``."""
+    from tam_plugin.bounds import MAX_STRIDE
+
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_STRIDE:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1 to {MAX_STRIDE}")
+    return int(text)
+
+
 def _say(text: str) -> None:
     print(f"tam plan-data: {' '.join(text.split())}", file=sys.stderr)
 
@@ -193,4 +211,6 @@ def _of_model(name_or_path: str) -> dict[str, Any]:
     if "image_size" in encoder and "patch_size" in encoder:
         with reading_config(str(path)):
             found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
-    return found | {"policy": config.policy, "inductor": config.inductor, "pool_mode": config.projector.pool_mode}
+    projector = config.projector
+    layout = {"pool_mode": projector.pool_mode, "strides": projector.strides, "reducer": projector.reducer}
+    return found | layout | {"policy": config.policy, "inductor": config.inductor}

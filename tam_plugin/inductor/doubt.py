@@ -6,7 +6,7 @@ A checkpoint's ``tam_doubt`` says which of its answers mean nothing. Checkpoints
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tam_plugin.errors import ConfigError
@@ -69,4 +69,4 @@ class Doubt:
         probabilities = tuple(p + unknown_share * (1 / NUM_TASK_TYPES - p) for p in found.probabilities)
         if found.extension is None and max(probabilities) < self.min_confidence:
             return TaskDistribution.unknown("the query does not read like a question about a video")
-        return TaskDistribution(probabilities, found.extension)
+        return replace(found, probabilities=probabilities)

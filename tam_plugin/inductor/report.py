@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,14 @@ from tam_plugin.inductor.evaluation import (
     by_part,
     classify,
     duration_robustness,
-    evaluate,
     paraphrase_drop,
     score,
     typo_drop,
 )
 from tam_plugin.inductor.model import Inductor
-from tam_plugin.taxonomy import TaskDistribution, TaskType
+from tam_plugin.taxonomy import NUM_TASK_TYPES, AnyTask, TaskDistribution, TaskExtension, TaskType
 
-Judged = tuple[TaskDistribution, TaskType, float | None]
+Judged = tuple[TaskDistribution, AnyTask, float | None]
 Cost = Callable[[Iterable[Judged]], dict[str, dict[str, float]]]
 """From what is said of questions, their true types and durations to figures by type, as ``budget.cost.bought``."""
 EMBEDDED = "embedded"
@@ -55,10 +55,16 @@ def run(
     Raises:
         InputError: a file or checkpoint cannot be read, or a paraphrase's original is in none of ``files``.
     """
-    data = {path: read_queries(path) for path in files}
-    pairs = _paraphrase_pairs(files, paraphrases)
     model = _load(inductor)
-    report: dict[str, Any] = {"inductor": inductor or EMBEDDED, "temperature": model.temperature, "files": {}}
+    extensions = model.extensions
+    data = {path: read_queries(path, extensions) for path in files}
+    pairs = _paraphrase_pairs(files, paraphrases, extensions)
+    report: dict[str, Any] = {
+        "inductor": inductor or EMBEDDED,
+        "temperature": model.temperature,
+        "extensions": {extension.label: extension.index for extension in extensions},
+        "files": {},
+    }
     for path, rows in data.items():
         print(f"tam inductor eval: {len(rows)} queries of {path}", file=sys.stderr)
         found = classify(model, rows)
@@ -66,7 +72,7 @@ def run(
             **score(found, rows),
             "languages": by_part(found, rows, "language"),
             "sources": by_part(found, rows, "dataset"),
-            "cost": None if cost is None else cost(_judged(found, rows)),
+            "cost": None if cost is None else cost(_judged(found, rows, extensions)),
             "selective": off_home.selective(found, rows),
             "typos": typo_drop(model, rows, found),
             "paraphrases": paraphrase_drop(model, rows),
@@ -76,7 +82,7 @@ def run(
     report["paraphrase_files"] = {name: paraphrase_drop(model, rows) for name, rows in pairs.items()}
     first = next(iter(data.values()))
     names = [inductor, *compare] if compare else []
-    report["comparison"] = [compared(name, first) for name in names]
+    report["comparison"] = [compared(name, first, extensions) for name in names]
     text = describe(report)
     if out is not None:
         folder = Path(out)
@@ -86,14 +92,22 @@ def run(
         from tam_plugin.inductor import figures
 
         for name, file in report["files"].items():
-            figures.confusion(file["confusion"], folder / f"confusion_{name}.png")
+            figures.confusion(file["confusion"], _tasks(report, file), folder / f"confusion_{name}.png")
             figures.calibration(file["buckets"], folder / f"calibration_{name}.png")
     print(json.dumps(report) if as_json else text)
     return 0
 
 
-def compared(name: str | None, rows: Sequence[LabelledQuery]) -> dict[str, Any]:
-    """A checkpoint's accuracy, and the time it takes for 100 queries one by one (Tab. 2a)."""
+def compared(
+    name: str | None, rows: Sequence[LabelledQuery], extensions: Sequence[TaskExtension] = ()
+) -> dict[str, Any]:
+    """A checkpoint's accuracy, and the time it takes for 100 queries one by one (Tab. 2a).
+
+    Args:
+        name: its name or path.
+        rows: labelled queries.
+        extensions: what the indices beyond the eight in ``rows`` stand for; another extension is always wrong.
+    """
     started = time.perf_counter()
     model = _load(name)
     loaded = time.perf_counter()
@@ -103,7 +117,7 @@ def compared(name: str | None, rows: Sequence[LabelledQuery]) -> dict[str, Any]:
     for row in asked:
         model.classify(row.question, row.duration_s or None, row.options)
     taken = time.perf_counter() - begun
-    figures = evaluate(model, rows)
+    figures = score([_renumbered(answer, extensions) for answer in classify(model, rows)], rows)
     return {
         "name": name or EMBEDDED,
         **{key: figures[key] for key in ("accuracy", "accuracy_label2", "macro_f1", "ece")},
@@ -112,21 +126,37 @@ def compared(name: str | None, rows: Sequence[LabelledQuery]) -> dict[str, Any]:
     }
 
 
+def _renumbered(found: TaskDistribution, extensions: Sequence[TaskExtension]) -> TaskDistribution:
+    """``found`` with the index that its extension has among ``extensions``, or one beyond all of them."""
+    if found.extension is None:
+        return found
+    indices = {extension.label: extension.index for extension in extensions}
+    index = indices.get(found.extension.label, max(indices.values(), default=NUM_TASK_TYPES) + 1)
+    return replace(found, extension=replace(found.extension, index=index))
+
+
+def _tasks(report: dict[str, Any], file: dict[str, Any]) -> list[tuple[int, str]]:
+    """Index and label of each row of a file's confusion matrix; an index that no task type has gives an empty label."""
+    labels = {task.index: task.label for task in TaskType}
+    labels |= {index: label for label, index in report["extensions"].items()}
+    return [(index, labels.get(index, "")) for index in range(1, len(file["confusion"]) + 1)]
+
+
 def _load(name: str | None) -> Inductor:
     return Inductor.from_pretrained(None if name in (None, EMBEDDED) else name)
 
 
-def _paraphrase_pairs(files: Sequence[str], paraphrases: Sequence[str]) -> dict[str, list[LabelledQuery]]:
+def _paraphrase_pairs(
+    files: Sequence[str], paraphrases: Sequence[str], extensions: Sequence[TaskExtension]
+) -> dict[str, list[LabelledQuery]]:
     """For each file of paraphrases: its originals, each with its paraphrase."""
-    from dataclasses import replace
-
     if not paraphrases:
         return {}
-    originals = {row["id"]: labelled for path in files for row, labelled in _raw(path) if "id" in row}
+    originals = {row["id"]: labelled for path in files for row, labelled in _raw(path, extensions) if "id" in row}
     pairs: dict[str, list[LabelledQuery]] = {}
     for path in paraphrases:
         pairs[Path(path).stem] = rows = []
-        for row, labelled in _raw(path):
+        for row, labelled in _raw(path, extensions):
             of = row.get("paraphrase_of")
             if of not in originals:
                 raise InputError(
@@ -137,8 +167,8 @@ def _paraphrase_pairs(files: Sequence[str], paraphrases: Sequence[str]) -> dict[
     return pairs
 
 
-def _raw(path: str) -> list[tuple[dict[str, Any], LabelledQuery]]:
-    labelled = read_queries(path)
+def _raw(path: str, extensions: Sequence[TaskExtension]) -> list[tuple[dict[str, Any], LabelledQuery]]:
+    labelled = read_queries(path, extensions)
     lines = [line for line in read_lines(path) if line.strip()]
     return list(zip(map(json.loads, lines), labelled, strict=True))
 
@@ -154,9 +184,9 @@ def describe(report: dict[str, Any]) -> str:
     for name, file in files.items():
         out += ["", f"## {name}", "", "Confusion (rows: label, columns: predicted, share of the row; Tab. 6):", ""]
         rows = []
-        for task, counts in zip(TaskType, file["confusion"], strict=True):
+        for (index, label), counts in zip(_tasks(report, file), file["confusion"], strict=True):
             total = sum(counts)
-            rows.append([f"{task.index} {task.label}", total, *(f"{c / total:.0%}" if total else "–" for c in counts)])
+            rows.append([f"{index} {label}", total, *(f"{c / total:.0%}" if total else "–" for c in counts)])
         out += _table(["", "rows", *map(str, range(1, len(rows) + 1))], rows)
         out += ["", "By confidence (Tab. 4a):", ""]
         buckets = [[f"{b['range'][0]:.1f}–{b['range'][1]:.1f}" for b in file["buckets"]]]
@@ -205,8 +235,11 @@ def _parts(title: str, parts: dict[str, dict[str, Any]] | None) -> list[str]:
     return ["", title, "", *_table(["", *_HEAD], [_figures(name, figures) for name, figures in parts.items()])]
 
 
-def _judged(found: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) -> list[Judged]:
-    return [(f, TaskType(row.label), row.duration_s or None) for f, row in zip(found, rows, strict=True)]
+def _judged(
+    found: Sequence[TaskDistribution], rows: Sequence[LabelledQuery], extensions: Sequence[TaskExtension]
+) -> list[Judged]:
+    tasks: dict[int, AnyTask] = {task.index: task for task in (*TaskType, *extensions)}
+    return [(f, tasks[row.label], row.duration_s or None) for f, row in zip(found, rows, strict=True)]
 
 
 def _cost(figures: dict[str, dict[str, float]] | None) -> list[str]:

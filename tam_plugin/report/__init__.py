@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tam_plugin.report.case import Case, write_case
+from tam_plugin.report.case import Case
+from tam_plugin.report.page import write_case
 
 __all__ = ["Case", "write_case"]

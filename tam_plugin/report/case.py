@@ -1,14 +1,10 @@
-"""Case: everything that the page of one question shows; written in one step."""
+"""Case: everything that the page of one question shows."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tam_plugin.storage import replace_file
 
 if TYPE_CHECKING:
     from tam_plugin.budget import VisualBudget
@@ -56,27 +52,3 @@ class Case:
     model: str | None = None
     notice: str | None = None
     untrained: bool = False
-
-
-def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
-    """Write the page of ``case``: one HTML file that needs nothing else, neither scripts nor a network.
-
-    The page takes its place in one step: there is never a half-written one at ``path``.
-
-    Args:
-        case: the question.
-        path: of the HTML file; its folder must exist.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    from tam_plugin.report.page import render
-
-    target = Path(path)
-    page = render(case)
-    with replace_file(target) as file:
-        file.write(page)
-    return target

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
 from tam_plugin.report.drawing import bars, heatmap, text, thumbnails
+from tam_plugin.storage import replace_file
 from tam_plugin.taxonomy import Sensitivity, length_class
 from tam_plugin.video.sheet import clock
 
 if TYPE_CHECKING:
     from tam_plugin.report.case import Case
+    from tam_plugin.taxonomy import TaskDistribution
 
 # The policy in the page's head lets a browser load nothing and run nothing, whatever stands in the texts.
 _PAGE = Template("""<!DOCTYPE html>
@@ -86,6 +89,28 @@ _GAINS = {
 }
 
 
+def write_case(case: Case, path: str | os.PathLike[str]) -> Path:
+    """Write the page of ``case``: one HTML file that needs nothing else, neither scripts nor a network.
+
+    The page takes its place in one step: there is never a half-written one at ``path``.
+
+    Args:
+        case: the question.
+        path: of the HTML file; its folder must exist.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    target = Path(path)
+    page = render(case)
+    with replace_file(target) as file:
+        file.write(page)
+    return target
+
+
 def render(case: Case) -> str:
     """The whole page as HTML."""
     budget, distribution = case.budget, case.distribution
@@ -96,9 +121,9 @@ def render(case: Case) -> str:
         facts=_facts(case),
         notice=f'<p class="notice" id="notice"><strong>Note:</strong> {text(case.notice)}.</p>' if case.notice else "",
         answer=_answer(case.answer),
-        task=text(f"{distribution.task.label} ({distribution.confidence:.1%} sure)"),
-        task_note=text(f"{distribution.task.description} {_GAINS[distribution.task.sensitivity]}"),
-        bars=bars(distribution.as_dict(), distribution.task.label),
+        task=text(f"{distribution.decided_task.label} ({distribution.decided_confidence:.1%} sure)"),
+        task_note=text(_task_note(distribution)),
+        bars=bars(distribution.as_dict(), distribution.decided_task.label),
         extension=_extension(case),
         budget=_budget_rows(case),
         budget_notes="\n".join(f'<p class="note">{text(note)}</p>' for note in _budget_notes(case)),
@@ -131,11 +156,18 @@ def _facts(case: Case) -> str:
     return text("  ·  ".join([name, length, f"{info.width} × {info.height}", f"{info.num_frames} frames", model]))
 
 
+def _task_note(distribution: TaskDistribution) -> str:
+    if distribution.extension is not None:
+        return distribution.extension.description
+    return f"{distribution.task.description} {_GAINS[distribution.task.sensitivity]}"
+
+
 def _extension(case: Case) -> str:
-    extension = case.distribution.extension
-    if extension is None:
+    distribution = case.distribution
+    if distribution.extension is None:
         return ""
-    found = f"A task type beyond the eight was found, {extension.label} ({extension.probability:.1%}): its rule decides"
+    named = f"{distribution.extension.label} ({distribution.extension_probability:.1%})"
+    found = f"A task type beyond the eight was found, {named}: its rule decides"
     return f'<p class="note">{text(found)}.</p>'
 
 

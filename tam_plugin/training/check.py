@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.errors import ConfigError
 from tam_plugin.storage import difference, file_sha256
-from tam_plugin.training.layout import policy_values
 from tam_plugin.training.table import Plans
+
+
+def policy_values(policy: Policy) -> dict[str, Any]:
+    """The policy's mapping as JSON gives it back, so that two can be compared whatever file they came from."""
+    return json.loads(json.dumps(policy.to_dict()))
 
 
 def plan_command(
     data: str,
     out: str,
-    policy: BudgetPolicy,
+    policy: Policy,
     *,
     policy_file: str | None = None,
     inductor: str | None = None,
@@ -25,7 +30,7 @@ def plan_command(
     model: str | None = None,
 ) -> str:
     """The command that makes plans for a training run, to be shown."""
-    context = policy.context
+    layout = policy.layout
     given: dict[str, Any] = {
         "data": data,
         "out": out,
@@ -33,17 +38,17 @@ def plan_command(
         "policy": policy_file,
         "inductor": inductor,
         "model": model,
-        "newline-position": context.newline_position,
-        "grid": context.grid,
-        "pool-mode": context.pool_mode,
-        "model-max-length": context.max_context_tokens,
+        "newline-position": layout.newline_position,
+        "grid": layout.grid,
+        "pool-mode": layout.pool_mode,
+        "model-max-length": layout.context_tokens,
     }
-    return "tam plan-data " + " ".join(f"--{k} {shlex.quote(str(v))}" for k, v in given.items() if v is not None)
+    words = [f"--{k} {shlex.quote(str(v))}" for k, v in given.items() if v is not None]
+    strides = [] if layout.strides is None else [f"--strides {' '.join(map(str, layout.strides))}"]
+    return " ".join(["tam plan-data", *words, *strides])
 
 
-def check_plans(
-    plans: Plans, *, policy: BudgetPolicy, inductor: str | None, data_files: Sequence[str], command: str
-) -> None:
+def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_files: Sequence[str], command: str) -> None:
     """Refuse plans that were made for something else than what is about to train.
 
     Plans of more files than are trained on are welcome; so are files that were moved, as their content counts.

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import FixedPolicy, Policy
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.text import MAX_QUERY_CHARS, QueryTruncatedWarning
 from tam_plugin.taxonomy import LONG_VIDEO_MIN_S, SHORT_VIDEO_MAX_S, TaskDistribution, length_class
 from tam_plugin.training import bad_rows
 from tam_plugin.training.bad_rows import BadRow, row_digest
 from tam_plugin.training.journal import Chunk
-from tam_plugin.training.layout import token_layout
 from tam_plugin.training.probing import Probe
 from tam_plugin.training.rows import Sample
 from tam_plugin.training.table import DEFERRED, FALLBACK, GIVEN, LENGTH_CLASSES, PLAN, PROBED, UNKNOWN, UNREADABLE
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
     from tam_plugin.inductor import Inductor
     from tam_plugin.inductor.parallel import Workers
-
-BASELINE_FRAMES, BASELINE_STRIDE = 64, 2
-"""The fixed budget that plans are compared with."""
 
 _CLASS_DURATIONS_S = {
     "short": SHORT_VIDEO_MAX_S / 2,
@@ -52,7 +48,7 @@ class Planner:
         extensions: the Inductor's task types beyond the eight.
     """
 
-    def __init__(self, inductor: Inductor, policy: BudgetPolicy, batch_size: int, workers: Workers) -> None:
+    def __init__(self, inductor: Inductor, policy: Policy, batch_size: int, workers: Workers) -> None:
         self._inductor, self._policy = inductor, policy
         self._batch_size, self._workers = batch_size, workers
         # An Inductor that reads no durations answers all classes of length alike: asked once.
@@ -60,7 +56,7 @@ class Planner:
         self._classes = LENGTH_CLASSES if inductor.use_duration else (None,) * len(LENGTH_CLASSES)
         self.extensions = inductor.extensions
         self._labels = [extension.label for extension in inductor.extensions]
-        self._baseline = BudgetPolicy.fixed(BASELINE_FRAMES, BASELINE_STRIDE, **token_layout(policy))
+        self._baseline = FixedPolicy(layout=policy.layout)  # what plans are compared with
 
     def chunk(
         self, rows: int, samples: Sequence[Sample], probes: Sequence[Probe] | None, bad: Sequence[BadRow] = ()
@@ -140,7 +136,7 @@ class Planner:
         values = {
             "key": sample.key.key,
             "probabilities": [a.probabilities for a in answers],
-            "extension_probability": [a.extension.probability if a.extension else 0.0 for a in answers],
+            "extension_probability": [a.extension_probability if a.extension else 0.0 for a in answers],
             "extension": [self._place(a) for a in answers],
         }
         return tuple(values[name] for name in DEFERRED.names or ())

@@ -6,61 +6,25 @@ It is training's preflight too: every video is opened, and the rows that trainin
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tam_plugin
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
 from tam_plugin.storage import data_file, values_sha256
-from tam_plugin.training import bad_rows, journal, report
+from tam_plugin.training import bad_rows, journal
+from tam_plugin.training.check import policy_values
 from tam_plugin.training.journal import WHOLE, Shard
-from tam_plugin.training.layout import Layout, policy_values, token_layout
+from tam_plugin.training.request import Request
 from tam_plugin.training.rows import data_files
 from tam_plugin.training.table import FORMAT, HEADER_FILE, read_header
 from tam_plugin.training.work import Work
 
 CHUNK_ROWS = 1024
-BATCH_SIZE = 16
-"""Questions per forward pass: what passes through the layers then stays in a core's cache."""
-IMAGE_FPS = 2.0
-"""Frames per second of a video that is a folder of images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to plan, and for which model.
-
-    Attributes:
-        data: a YAML list, a file, or a brace pattern.
-        out: folder for the plans.
-        policy: the budget policy, in no host's layout yet.
-        layout: the model's.
-        inductor: name or path, None for the embedded one.
-        video_folder: what the videos' paths are relative to; None opens no video.
-        image_fps: frames per second of a folder of images.
-        workers: processes that open videos.
-        batch_size: questions per forward pass.
-        shard: the share of the work to do; None does all of it, or joins the shards that are there.
-        join: refuse to do anything but join shards.
-    """
-
-    data: str
-    out: str
-    policy: BudgetPolicy
-    layout: Layout = dataclasses.field(default_factory=Layout)
-    inductor: str | None = None
-    video_folder: str | None = None
-    image_fps: float = IMAGE_FPS
-    workers: int = 1
-    batch_size: int = BATCH_SIZE
-    shard: Shard | None = None
-    join: bool = False
 
 
 def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE) -> dict[str, Any]:
@@ -83,7 +47,7 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
         ConfigError: policy and layout do not go together.
     """
     _check(request)
-    policy = request.layout.policy(request.policy)
+    policy = request.policy.adapted(request.layout)
     files = data_files(request.data)
     journal.check_folder(request.out)
     source = _source(request, policy, files)
@@ -97,7 +61,7 @@ def make_plans(request: Request, *, max_bad: float = bad_rows.DEFAULT_MAX_SHARE)
         work = Work(request, policy, files, done, stack, max_bad=max_bad, chunk_rows=CHUNK_ROWS)
         work.plan()
         if request.shard:
-            return {"shard": str(request.shard), "counts": report.summary(done.chunks(), policy, None)}
+            return {"shard": str(request.shard), "counts": work.counts()}
         content = work.write(source) if finished is None or work.changed else finished
         if not done.with_unreadable and "table_bytes" in content:
             journal.remove(request.out)
@@ -138,7 +102,7 @@ def _check(request: Request) -> None:
         raise InputError(f"--video-folder {request.video_folder!r}: there is no such folder")
 
 
-def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dict[str, Any]:
+def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str, Any]:
     """What the plans are made from: equal for equal plans."""
     from tam_plugin.inductor.stored import inductor_fingerprint
 
@@ -150,7 +114,7 @@ def _source(request: Request, policy: BudgetPolicy, files: Sequence[str]) -> dic
         "video_folder": request.video_folder and os.path.abspath(request.video_folder),
         "image_fps": request.image_fps,
         "inductor": inductor_fingerprint(request.inductor),
-        "layout": token_layout(policy) | {"max_context_tokens": policy.context.max_context_tokens},
+        "layout": policy.layout.to_dict() | {"max_context_tokens": policy.layout.context_tokens},
         "policy": values,
         "policy_sha256": values_sha256(values),
         "batch_size": request.batch_size,

@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE, Policy
+from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
 from tam_plugin.training.bad_rows import MALFORMED, NOT_JSON, UNREADABLE
-from tam_plugin.training.chunks import BASELINE_FRAMES, BASELINE_STRIDE
 from tam_plugin.training.journal import Chunk
-from tam_plugin.training.layout import token_layout, visual_tokens
 from tam_plugin.training.table import FALLBACK, GIVEN, PROBED, UNKNOWN
 
 _FRAMES = (4, 8, 16, 24, 32, 48, 64, 96, 120)
 
 
-def summary(chunks: Iterable[Chunk], policy: BudgetPolicy, samples: int | None) -> dict[str, Any]:
+def summary(
+    chunks: Iterable[Chunk],
+    policy: Policy,
+    samples: int | None,
+    extensions: Callable[[], Sequence[TaskExtension]],
+) -> dict[str, Any]:
     """Counts over rows, as plain values.
 
     Args:
         chunks: all of the data, or of a part of it.
         policy: in the host's layout.
         samples: distinct samples among the rows; None where that is not known yet.
+        extensions: gives the Inductor's task types beyond the eight; called only if one of them decided a row, since
+            it may have to load the Inductor.
     """
     tokens, baseline, rows, planned, truncated, bad_durations = 0, 0, 0, 0, 0, 0
-    cells: Counter[tuple[int, int, int]] = Counter()
+    cells: Counter[tuple[int, int, int, int]] = Counter()
     flags: Counter[int] = Counter()
     bad: Counter[str] = Counter()
     unreadable: set[str] = set()
     without_video = 0
     for chunk in chunks:
         plans = chunk.plans
-        tokens += int(visual_tokens(plans["frames"], plans["stride"], token_layout(policy)).sum())
+        tokens += int(policy.layout.count(plans["frames"], plans["stride"]).sum())
         baseline += chunk.baseline_tokens
-        cells.update(zip(*(plans[name].tolist() for name in ("task", "stride", "frames")), strict=True))
+        decided = np.where(plans["extension"] > 0, 0, plans["task"]).tolist()  # not told apart by what did not decide
+        cells.update(
+            zip(plans["extension"].tolist(), decided, plans["stride"].tolist(), plans["frames"].tolist(), strict=True)
+        )
         flags.update(plans["flags"].tolist())
         kinds = Counter(row.kind for row in chunk.bad)
         bad.update(kinds)
@@ -47,8 +55,9 @@ def summary(chunks: Iterable[Chunk], policy: BudgetPolicy, samples: int | None) 
         without_video += chunk.rows - len(plans) - kinds[MALFORMED] - kinds[NOT_JSON]
         truncated, bad_durations = truncated + chunk.truncated, bad_durations + chunk.bad_durations
     histogram: dict[str, dict[str, dict[str, int]]] = {}
-    for (task, stride, frames), count in sorted(cells.items()):
-        by_stride = histogram.setdefault(TaskType(task).label, {})
+    for (place, task, stride, frames), count in sorted(cells.items()):  # the eight, then extensions
+        decided_task: AnyTask = extensions()[place - 1] if place else TaskType(task)
+        by_stride = histogram.setdefault(decided_task.label, {})
         by_stride.setdefault(str(stride), {})[str(frames)] = count
     return {
         "rows": rows,
@@ -122,5 +131,5 @@ def _table(histogram: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str
         for stride, frames in strides.items():
             places = np.searchsorted(_FRAMES, [int(number) for number in frames])
             counts = np.bincount(places, weights=list(frames.values()), minlength=len(_FRAMES) + 1).astype(int).tolist()
-            lines.append([task, stride, *map(str, counts), str(sum(counts))])
+            lines.append([task.replace("|", "\\|"), stride, *map(str, counts), str(sum(counts))])
     return [f"| {' | '.join(line)} |" for line in lines]

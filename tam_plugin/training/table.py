@@ -11,7 +11,6 @@ plans were made from and what they come to.
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +20,7 @@ import numpy as np
 from tam_plugin.errors import InputError
 from tam_plugin.files import read_json
 from tam_plugin.headers import read_header as read_table_header
-from tam_plugin.taxonomy import TaskDistribution, TaskExtension, TaskType, length_class
+from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskDistribution, TaskExtension, TaskType, length_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +64,7 @@ _TYPES = {"U64": "<u8", "U16": "<u2", "U8": "u1", "F32": "<f4", "F16": "<f2"}
 
 
 class Planned(NamedTuple):
-    """One sample's plan; ``extension`` is the label of a task type beyond the eight, if one decided."""
+    """One sample's plan; ``extension`` is the task type beyond the eight that decided, if one did."""
 
     num_frames: int
     stride: int
@@ -73,7 +72,7 @@ class Planned(NamedTuple):
     confidence: float
     duration_s: float | None
     flags: int
-    extension: str | None
+    extension: TaskExtension | None
 
 
 def table_bytes(
@@ -147,7 +146,7 @@ class Plans:
             confidence=float(row["confidence"]),
             duration_s=None if np.isnan(row["duration"]) else float(row["duration"]),
             flags=int(row["flags"]),
-            extension=self.extensions[place - 1].label if place else None,
+            extension=self.extensions[place - 1] if place else None,
         )
 
     def distribution(self, key: int, duration_s: float) -> TaskDistribution:
@@ -165,12 +164,22 @@ class Plans:
         if not place:
             return TaskDistribution(probabilities)
         probability = float(self._deferred["extension_probability"][at, kind])
-        return TaskDistribution(probabilities, dataclasses.replace(self.extensions[place - 1], probability=probability))
+        return TaskDistribution(probabilities, self.extensions[place - 1], probability)
 
     @cached_property
     def extensions(self) -> list[TaskExtension]:
-        """The Inductor's task types beyond the eight."""
-        return [TaskExtension(**values) for values in self.header.get("extensions", ())]
+        """The Inductor's task types beyond the eight, as the header describes them.
+
+        Raises:
+            InputError: the header describes one in another way.
+        """
+        found = []
+        for place, values in enumerate(self.header.get("extensions", ())):
+            try:  # plans that were made before extensions had an index number them by their place
+                found.append(TaskExtension(**{"index": NUM_TASK_TYPES + 1 + place, **values}))
+            except TypeError as error:
+                raise InputError(f"{self.folder!r}: {HEADER_FILE} holds the extension {values!r}: {error}") from error
+        return found
 
 
 def read_header(folder: str | Path) -> dict[str, Any]:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
 from tam_plugin.storage import replace_file
 from tam_plugin.training import bad_rows, journal, report
 from tam_plugin.training.chunks import CollisionError, Merged, Planner, merged
 from tam_plugin.training.probing import Prober
+from tam_plugin.training.request import Request
 from tam_plugin.training.rows import Row, Sample, numbered_chunks, raw_rows, samples
 from tam_plugin.training.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE, table_bytes
 
 if TYPE_CHECKING:
-    from tam_plugin.training.plans import Request
+    from tam_plugin.taxonomy import TaskExtension
 
 
 class Work:
@@ -45,7 +46,7 @@ class Work:
     def __init__(
         self,
         request: Request,
-        policy: BudgetPolicy,
+        policy: Policy,
         files: Sequence[str],
         done: journal.ChunkJournal,
         stack: ExitStack,
@@ -148,13 +149,24 @@ class Work:
             self._made = Planner(inductor, self._policy, self._request.batch_size, workers)
         return self._made
 
+    def _extensions(self) -> Sequence[TaskExtension]:
+        return self._planner.extensions
+
+    def counts(self, samples: int | None = None) -> dict[str, Any]:
+        """What the chunks that are done come to (:func:`report.summary`).
+
+        Args:
+            samples: distinct samples among the rows; None where that is not known yet.
+        """
+        return report.summary(self._done.chunks(), self._policy, samples, self._extensions)
+
     def write(self, source: dict[str, Any]) -> dict[str, Any]:
         """Write table, list of bad rows and header; the header's content."""
         out = Path(self._request.out)
         journal.remove_leftovers(out)
         (out / HEADER_FILE).unlink(missing_ok=True)  # while table and header do not belong together
         result = self._merged()
-        counts = report.summary(self._done.chunks(), self._policy, len(result.plans))
+        counts = self.counts(len(result.plans))
         counts["contradictory_durations"] = len(result.contradictory)
         self._write_list(out / bad_rows.FILE_NAME, source, counts)
         if not len(result.plans):
@@ -163,7 +175,7 @@ class Work:
             files = ", ".join(map(repr, self._files[:3]))
             raise InputError(f"{files}: {self._rows} rows, none about a video; nothing to plan")
         keys = [row.key for chunk in self._done.chunks() for row in chunk.bad if row.key is not None]
-        extensions = [_without_probability(extension) for extension in self._planner.extensions]
+        extensions = [dataclasses.asdict(extension) for extension in self._extensions()]
         content = table_bytes(
             result.plans, result.deferred, np.unique(np.array(keys, np.uint64)), with_extensions=bool(extensions)
         )
@@ -211,9 +223,3 @@ class Work:
         header |= {"rows": counts["rows"], "bad_rows": counts["bad_rows"]["all"]}
         with replace_file(path) as file:
             file.writelines(bad_rows.lines_of(header, (row for chunk in self._done.chunks() for row in chunk.bad)))
-
-
-def _without_probability(extension: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(extension)
-    del values["probability"]
-    return values

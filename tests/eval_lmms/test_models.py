@@ -72,7 +72,9 @@ def test_a_tam_model_answers_by_the_question(checkpoint, videos, instances, tmp_
 
 
 def test_loss_is_that_of_the_hosts_own_forward(onevision, videos, instances):
-    from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question, load
+    from tam_plugin.config import InstructionConfig
+    from tam_plugin.deciding import compose_question, instruction_lines
+    from tam_plugin.patches.onevision import VideoTurn, build_inputs, load
     from tam_plugin.video import preprocess_frames, sample_frames
 
     model = make("onevision", onevision, videos, policy="fixed:4:2")
@@ -80,12 +82,8 @@ def test_loss_is_that_of_the_hosts_own_forward(onevision, videos, instances):
     loaded = load(str(onevision), device="cpu")
     video = sample_frames(videos[0]["video"], 4)
     budget = model.decider.policy.budget()
-    question = compose_question(
-        videos[0]["question"],
-        budget,
-        duration_s=video.info.duration_s,
-        timestamps_s=video.timestamps_s.tolist(),
-    )
+    lines = instruction_lines(budget, video, InstructionConfig(time=True))
+    question = compose_question(videos[0]["question"], lines)
     frames = preprocess_frames(video.frames, size=70, mean=loaded.image_mean, std=loaded.image_std)
     turn = VideoTurn(question=question, frames=frames, pool_stride=2, answer="red")
     with torch.no_grad():

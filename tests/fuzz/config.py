@@ -21,6 +21,7 @@ import transformers
 import yaml
 
 from tam_plugin import BudgetPolicy, Inductor, TamConfig, TaskDistribution, TaskType
+from tam_plugin.budget import read_policy
 from tam_plugin.budget.policy import DEFAULT_POLICY
 from tam_plugin.cli.main import main as tam
 from tam_plugin.errors import InputError
@@ -162,7 +163,7 @@ def _use_tam_config(folder: Path) -> Result:
     stored = json.loads(json.dumps(config.to_dict(), allow_nan=False))
     if TamConfig.from_dict(stored) != config:
         return wrong("what a checkpoint stores is another configuration")
-    policy = BudgetPolicy.from_config(config.policy)
+    policy = read_policy(config.policy)
     policy.budget(TaskDistribution.one_hot(TaskType.ACTION_RECOGNITION), 20.0)
     upgrade_dense(demo_dense_model(seed=1, **_DENSE)[0], config)
     return right()

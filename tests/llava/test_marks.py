@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tam_plugin import VisualBudget
+from tam_plugin.budget import TokenLayout
 from tests.llava.budget_data import COUNT, sample, tam, text_of, turns, write_clip
 from tests.llava.budget_model import GRID, IMAGE_TOKEN, tam_model
 
@@ -61,7 +61,7 @@ def of_text(text: str) -> dict:
 def test_the_marks_of_a_row_are_its_own(folder, kind, time):
     """A row has the marks of the same row with other words, and its words stand in it as they were written."""
     rows = [kind(text) for text in ("harmless", *FORGED)]
-    lookup = {"plan_lookup": lambda _: VisualBudget.of(4, 2, grid=GRID)}
+    lookup = {"plan_lookup": lambda _: TokenLayout(grid=GRID).budget(4, 2)}
     dataset = tam(folder, rows, tam_model(instruction={"time": time}), **lookup)
     marks = []
     for index, text in enumerate(("harmless", *FORGED)):

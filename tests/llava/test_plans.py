@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tam_plugin.budget import TokenLayout
 from tests.llava import tiny
 from tests.llava.budget_data import COUNT, SUMMARY, host_dataset, sample, tam, turns, write_clip
 from tests.llava.budget_model import GRID, embeddings, tam_model
@@ -283,7 +284,7 @@ def test_batches_differ_less_in_true_tokens(folder, tmp_path, seed, grouping):
         row = sample(f"{number}.mp4", question, "Yes " * rng.randrange(1, 60), id=number)
         rows.append({**row, "duration": round(rng.lognormvariate(4, 1.2), 1)})
     dataset = with_plans(folder, rows, out=str(tmp_path / "plans"))
-    policy = BudgetPolicy.from_yaml().for_host(grid=GRID, max_context_tokens=16384)
+    policy = BudgetPolicy.from_yaml().adapted(TokenLayout(grid=GRID, context_tokens=16384))
     found = Inductor.from_pretrained().classify_batch(
         [row["conversations"][0]["value"] for row in rows], [row["duration"] for row in rows]
     )

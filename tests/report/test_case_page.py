@@ -75,10 +75,14 @@ def test_rarer_cases_are_said(make_case, tmp_path):
 
 
 def test_a_task_type_beyond_the_eight(make_case, tmp_path):
-    extension = TaskExtension(label="Counting <sheep>", group="frames", probability=0.75)
-    distribution = TaskDistribution(TaskDistribution.one_hot(TaskType.REASONING).probabilities, extension)
-    write_case(make_case(distribution=distribution), tmp_path / "case.html")
+    extension = TaskExtension(label="Counting <sheep>", group="frames")
+    distribution = TaskDistribution(TaskDistribution.one_hot(TaskType.REASONING).probabilities, extension, 0.75)
+    page = Page(write_case(make_case(distribution=distribution), tmp_path / "case.html"))
     assert "Counting &lt;sheep&gt; (75.0%): its rule decides" in (tmp_path / "case.html").read_text(encoding="utf-8")
+    rows = [attributes.get("class") for tag, attributes in page.tags if tag == "tr"][:9]
+    widths = [a["style"] for tag, a in page.tags if tag == "div" and a.get("class") == "bar"]
+    assert rows == [None] * 8 + ["chosen"]
+    assert [float(style.removeprefix("width:").removesuffix("%")) for style in widths] == [*[0] * 6, 25, 0, 75]
 
 
 def test_every_probability_has_its_bar(make_case, tmp_path):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tam_plugin import Inductor, VisualBudget, plan
+from tam_plugin import Inductor, plan
+from tam_plugin.budget import TokenLayout
 from tam_plugin.training.keys import sample_key
 from tam_plugin.training.table import GIVEN, PROBED, UNKNOWN, UNREADABLE, Plans
 from tests.training.data import LAYOUT, mixed_rows, plan_data, row, table, write
@@ -76,7 +77,7 @@ def test_report_adds_up(planned, rows, capsys):
     counts = json.loads((planned / "out" / "plans.json").read_text())["counts"]
     about_video = [r for r in rows if "video" in r]
     budgets = [plan(r["conversations"][0]["value"], r.get("duration")) for r in about_video]
-    tokens, fixed = sum(b.visual_tokens for b in budgets), VisualBudget.of(64, 2).visual_tokens * len(budgets)
+    tokens, fixed = sum(b.visual_tokens for b in budgets), TokenLayout().budget(64, 2).visual_tokens * len(budgets)
     assert counts["visual_tokens"] == tokens and counts["baseline"]["visual_tokens"] == fixed
     assert f"Visual tokens saved: {fixed - tokens} " in out
     assert counts["rows"] == COUNT and counts["rows_without_video"] == COUNT // 10
@@ -180,7 +181,7 @@ def test_videos_tell_their_length(tmp_path):
         assert found.duration_s == pytest.approx(duration_s) and found.flags & 15 == names[r["video"]]
     counts = plans.header["counts"]
     assert counts["bad_rows"] == {"all": 2, "unreadable": 2, "unreadable_videos": 2, "malformed": 0, "not_json": 0}
-    fixed = [VisualBudget.of(min(64, n or 64), 2).visual_tokens for _, n in (lengths[r["video"]] for r in rows)]
+    fixed = [TokenLayout().budget(min(64, n or 64), 2).visual_tokens for _, n in (lengths[r["video"]] for r in rows)]
     assert counts["baseline"]["visual_tokens"] == sum(fixed)
 
 

@@ -1,0 +1,140 @@
+"""A host as the registry knows it: how it is recognized, and what the commands can do with its checkpoints."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tam_plugin.errors import ConfigError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from tam_plugin.checkpoint import Source, TensorLayout
+    from tam_plugin.checkpoint.plan_merge import Parts
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host as it was found on this machine.
+
+    Attributes:
+        name: the host's, see :class:`Host`.
+        ready: whether a TAM model can run on it here.
+        detail: version and location, or what is missing.
+        remedy: how to get what is missing; None if nothing is, or if nothing is known to help.
+    """
+
+    name: str
+    ready: bool
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmmsModel:
+    """The model by which lmms-eval evaluates a host's checkpoints.
+
+    Attributes:
+        name: as ``lmms_eval --model`` takes it.
+        class_path: the dotted path of its class; lmms-eval imports it.
+        upgrades_dense: whether it upgrades a dense checkpoint in memory; otherwise it evaluates it as it is.
+    """
+
+    name: str
+    class_path: str
+    upgrades_dense: bool
+
+
+class Host(abc.ABC):
+    """One row of the registry. Its methods import what they need; making a row and importing its class stay light.
+
+    A subclass takes no arguments, so that another process can make the same row. :meth:`assistant`, :meth:`open_parts`
+    and :attr:`lmms_model` are optional: without them the commands that need them say so.
+
+    Attributes:
+        name: short, unique and stable: it is in the output of ``tam doctor --json``.
+        label: the name in words, for messages.
+        checkpoints: the host's checkpoints in words, with their article, for messages.
+        field: the field of config.json that :meth:`owns` looks at, for messages.
+        lmms_model: how lmms-eval evaluates its checkpoints; None if it cannot.
+    """
+
+    name: str
+    label: str
+    checkpoints: str
+    field: str = "model_type"
+    lmms_model: LmmsModel | None = None
+
+    @abc.abstractmethod
+    def probe(self) -> HostState:
+        """Look whether the host can run here. An installation that is broken or absent is an answer, not an error."""
+
+    @abc.abstractmethod
+    def owns(self, config: Mapping[str, Any]) -> bool:
+        """Whether a config.json, dense or TAM, is that of this host."""
+
+    @abc.abstractmethod
+    def tensor_layout(self, config: dict[str, Any], names: Iterable[str] | None, where: str) -> TensorLayout:
+        """Names and sizes of a checkpoint's tensors, for ``tam upcycle`` and ``tam flops``.
+
+        Args:
+            config: its config.json.
+            names: its tensors; None if only config.json is known, and its tensors have the names they usually have.
+            where: the checkpoint, for messages.
+
+        Raises:
+            ConfigError: the checkpoint cannot become a TAM model, or is none of what its configuration says.
+            InputError: something that the configuration names cannot be read.
+        """
+
+    def assistant(self, name_or_path: str | None, **options: Any) -> Any:
+        """A loaded model that answers questions about videos, for ``tam ask``.
+
+        Args:
+            name_or_path: a checkpoint of this host; None for its demonstration model.
+            **options: ``device``, ``dtype``, ``tam_config``.
+
+        Raises:
+            ConfigError: the host has none, or the checkpoint cannot be used.
+            InputError: the checkpoint cannot be read.
+        """
+        self._refuse("assistant", name_or_path, "answering a question about one of these")
+
+    def open_parts(self, folder: Path, base: Source) -> Parts:
+        """What a LoRA or projector-only run of this host saved, checked against its base, for ``tam merge``.
+
+        Raises:
+            ConfigError: the host has no such runs, or the run and the base do not fit each other.
+            InputError: a file is missing or damaged.
+        """
+        self._refuse("open_parts", folder, "merging what a run of this host saved")
+
+    def require(self) -> None:
+        """Make sure that the host can run here.
+
+        Raises:
+            MissingDependencyError: it cannot; with what to do.
+        """
+        state = self.probe()
+        if not state.ready:
+            raise MissingDependencyError(state.detail, state.remedy)
+
+    @property
+    def reference(self) -> str:
+        """``module:Class``, by which another process makes the same row."""
+        return f"{type(self).__module__}:{type(self).__qualname__}"
+
+    def can(self, method: str) -> bool:
+        """Whether the host has an optional method of its own."""
+        return getattr(type(self), method) is not getattr(Host, method)
+
+    def _refuse(self, method: str, where: object, doing: str) -> NoReturn:
+        from tam_plugin.patches.hosts.registry import either, hosts
+
+        able = [host.checkpoints for host in hosts() if host.can(method)]
+        more = "" if self.lmms_model is None else f"; lmms-eval evaluates it as --model {self.lmms_model.name}"
+        raise ConfigError(
+            f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
+        )
