@@ -79,7 +79,7 @@ CASES_OF = [
     Case("merge", material_of_merge, spread=10, last=6, complete=CONFIG),
     Case("plan_data", plan_rows, {"shards": 2}, spread=3, last=5, complete="plans.json", rest=0.9),
     Case("inductor_train", tiny_base, spread=3, last=3),
-    Case("taskworld", lambda _: {}, spread=3, last=1, seen=without_seconds),
+    Case("taskworld", lambda _: {}, spread=1, last=1, seen=without_seconds),
 ]
 
 
