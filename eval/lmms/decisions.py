@@ -8,10 +8,10 @@ from typing import Any
 from tam_plugin.config import InstructionConfig
 from tam_plugin.deciding import Decider, Sampling, instruction_lines, sample, take
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.eval.lmms.host import Host, Row
 from tam_plugin.eval.lmms.questions import Question, question_of
 from tam_plugin.eval.lmms.requests import Request
 from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.patches.hosts.model import HostModel, Row
 from tam_plugin.taxonomy import TaskDistribution
 from tam_plugin.video import SampledVideo, Video, open_video
 
@@ -53,15 +53,15 @@ class RequestDecider:
 
     Args:
         settings: policy, Inductor and instruction that were asked for; what they leave open is the checkpoint's.
-        host: the model.
+        model: the loaded model.
 
     Raises:
         ConfigError: the policy cannot be read or followed, or there is none.
         InputError: the Inductor cannot be read.
     """
 
-    def __init__(self, settings: Settings, host: Host) -> None:
-        policy = settings.own_policy() or host.policy
+    def __init__(self, settings: Settings, model: HostModel) -> None:
+        policy = settings.own_policy() or model.policy
         if policy is None:
             raise ConfigError(
                 f"{settings.pretrained!r} is no TAM checkpoint and so has no policy: pass policy=fixed:FRAMES:STRIDE "
@@ -70,22 +70,22 @@ class RequestDecider:
         self.policy = policy if settings.max_frames is None else policy.capped(settings.max_frames)
         changes = {"time": settings.time_instruction, "task": settings.task_instruction}
         self.instruction: InstructionConfig = dataclasses.replace(
-            host.instruction, **{name: value for name, value in changes.items() if value is not None}
+            model.instruction, **{name: value for name, value in changes.items() if value is not None}
         )
-        self.inductor_name = settings.inductor or host.inductor
+        self.inductor_name = model.inductor if settings.inductor is None else settings.inductor
         self._sampling = Sampling(
             sampler=settings.sampler,
             backend=settings.backend,
             image_fps=settings.image_fps,
             max_damaged=settings.max_damaged,
         )
-        self._host = host
+        self._model = model
         self._decider = Decider(
             self.policy,
-            layout=host.layout,
+            layout=model.layout,
             instruction=self.instruction,
             inductor=self.inductor_name,
-            count_tokens=host.count_tokens,
+            count_tokens=model.count_tokens,
         )
         self._last: tuple[Any, SampledVideo] | None = None
 
@@ -135,8 +135,8 @@ class RequestDecider:
         return self._last[1]
 
     def _check_fits(self, row: Row, output_tokens: int) -> None:
-        limit = self._host.layout.context_tokens
-        tokens = self._host.count_tokens(row.turn) + row.budget.visual_tokens
+        limit = self._model.layout.context_tokens
+        tokens = self._model.count_tokens(row.turn) + row.budget.visual_tokens
         if limit is not None and tokens + output_tokens > limit:
             raise InputError(
                 f"a prompt of {tokens} tokens ({row.budget.visual_tokens} of them the video's) and an answer of "

@@ -11,12 +11,13 @@ import torch
 from tam_plugin.budget import Policy
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import InstructionConfig
-from tam_plugin.eval.lmms.host import Answered, Row, written
+from tam_plugin.eval.lmms.generation import written
 from tam_plugin.eval.lmms.llava_loading import TallvaSettings, import_host, load_checkpoint
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.prompts import Prompts
 from tam_plugin.eval.lmms.scoring import IGNORE_INDEX, losses
 from tam_plugin.inductor.stored import stored_inductor
+from tam_plugin.patches.hosts.model import Answered, Row
 from tam_plugin.patches.onevision.loading import pick_device
 
 
@@ -25,16 +26,16 @@ class Tallva(TamModel):
 
     settings_class = TallvaSettings
 
-    def load(self, settings: TallvaSettings) -> LlavaNextHost:
+    def load(self, settings: TallvaSettings) -> LlavaNextModel:
         """Load the checkpoint."""
         device = settings.device
         if device in ("auto", "cuda") and self.accelerator.num_processes > 1:
             device = str(self.accelerator.device)
-        return LlavaNextHost(settings, pick_device(device))
+        return LlavaNextModel(settings, pick_device(device))
 
 
-class LlavaNextHost:
-    """The loaded model; see :class:`~tam_plugin.eval.lmms.host.Host`."""
+class LlavaNextModel:
+    """The loaded model; see :class:`~tam_plugin.patches.hosts.model.HostModel`."""
 
     def __init__(self, settings: TallvaSettings, device: torch.device) -> None:
         import_host()

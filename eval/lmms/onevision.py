@@ -11,10 +11,11 @@ from tam_plugin.budget import Policy
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.eval.ablations import find
-from tam_plugin.eval.lmms.host import Answered, Row, written
+from tam_plugin.eval.lmms.generation import written
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.scoring import losses
 from tam_plugin.eval.lmms.settings import Settings
+from tam_plugin.patches.hosts.model import Answered, Row
 from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs, count_prompt_tokens
 from tam_plugin.patches.onevision.loading import load, pick_device
 from tam_plugin.video import preprocess_frames
@@ -23,16 +24,16 @@ from tam_plugin.video import preprocess_frames
 class TallvaOnevision(TamModel):
     """A TAM checkpoint of the OneVision host, or a dense ``llava-hf`` one, which is upgraded in memory."""
 
-    def load(self, settings: Settings) -> OnevisionHost:
+    def load(self, settings: Settings) -> OnevisionModel:
         """Load the checkpoint."""
         device = settings.device
         if device in ("auto", "cuda") and self.accelerator.num_processes > 1:
             device = str(self.accelerator.device)
-        return OnevisionHost(settings, device)
+        return OnevisionModel(settings, device)
 
 
-class OnevisionHost:
-    """The loaded model; see :class:`~tam_plugin.eval.lmms.host.Host`."""
+class OnevisionModel:
+    """The loaded model; see :class:`~tam_plugin.patches.hosts.model.HostModel`."""
 
     def __init__(self, settings: Settings, device: str) -> None:
         from loguru import logger

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.eval.lmms.host import sampling_options
+from tam_plugin.eval.lmms.generation import sampling_options
 from tam_plugin.eval.lmms.requests import Request
 from tam_plugin.eval.lmms.sample_log import read_log
 from tam_plugin.storage import values_sha256

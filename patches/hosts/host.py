@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tam_plugin.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from tam_plugin.budget import TokenLayout
     from tam_plugin.checkpoint import Source, TensorLayout
     from tam_plugin.checkpoint.plan_merge import Parts
+    from tam_plugin.patches.hosts.model import Assistant
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,21 @@ class Host(abc.ABC):
             InputError: something that the configuration names cannot be read.
         """
 
-    def assistant(self, name_or_path: str | None, **options: Any) -> Any:
+    def token_layout(self, config: dict[str, Any], where: str) -> TokenLayout:
+        """How a checkpoint lays out a video's tokens: grid, pooling, newline tokens, strides, context.
+
+        A dense checkpoint's has no strides: one projector serves all of them.
+
+        Args:
+            config: its config.json.
+            where: the checkpoint, for messages.
+
+        Raises:
+            TamError: as :meth:`tensor_layout`.
+        """
+        return self.tensor_layout(config, None, where).token_layout()
+
+    def assistant(self, name_or_path: str | None, **options: Any) -> Assistant:
         """A loaded model that answers questions about videos, for ``tam ask``.
 
         Args:
@@ -131,10 +147,19 @@ class Host(abc.ABC):
         return getattr(type(self), method) is not getattr(Host, method)
 
     def _refuse(self, method: str, where: object, doing: str) -> NoReturn:
-        from tam_plugin.patches.hosts.registry import either, hosts
-
-        able = [host.checkpoints for host in hosts() if host.can(method)]
-        more = "" if self.lmms_model is None else f"; lmms-eval evaluates it as --model {self.lmms_model.name}"
+        able = [host.checkpoints for host in ROWS.values() if host.can(method)]
+        more = ""
+        if method == "assistant" and self.lmms_model is not None:
+            more = f"; 'tam eval --suite paper --model {self.lmms_model.name}' evaluates it"
         raise ConfigError(
             f"{str(where)!r} is {self.checkpoints}, and {doing} is not supported: expected {either(able)}{more}"
         )
+
+
+ROWS: dict[str, Host] = {}
+"""The rows by their names, in the order of their registration; the registry fills and reads it."""
+
+
+def either(texts: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

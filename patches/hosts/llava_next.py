@@ -13,11 +13,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tam_plugin.errors import MissingDependencyError, TamError, reason_of
+from tam_plugin.bounds import MAX_TOKENS, is_whole
+from tam_plugin.errors import ConfigError, MissingDependencyError, TamError, reason_of
 from tam_plugin.installing import install_command, missing_module, remedy_of
 from tam_plugin.patches.hosts.host import Host, HostState, LmmsModel
 
 if TYPE_CHECKING:
+    from tam_plugin.budget import TokenLayout
     from tam_plugin.checkpoint import Source, TensorLayout
     from tam_plugin.checkpoint.plan_merge import Parts
 
@@ -70,6 +72,13 @@ class LlavaNext(Host):
         """See :class:`Host`."""
         layout = importlib.import_module(f"{ROOM}.checkpoint_layout")
         return layout.tensor_layout_of(config, layout.NAMES if names is None else names, where)
+
+    def token_layout(self, config: dict[str, Any], where: str) -> TokenLayout:
+        """See :class:`Host`; of a sequence the host keeps what its tokenizer is told to keep."""
+        longest = config.get("tokenizer_model_max_length")
+        if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
+            raise ConfigError(f"{where}: tokenizer_model_max_length = {longest!r}: expected a whole number")
+        return super().token_layout(config, where).replace(context_tokens=longest)
 
     def open_parts(self, folder: Path, base: Source) -> Parts:
         """See :class:`Host`."""

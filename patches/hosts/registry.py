@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.hosts.host import Host, LmmsModel
+from tam_plugin.patches.hosts.host import ROWS, Host, LmmsModel, either
 from tam_plugin.patches.hosts.llava_next import LlavaNext
 from tam_plugin.patches.hosts.onevision import Onevision
+
+if TYPE_CHECKING:
+    from tam_plugin.patches.hosts.model import Assistant
 
 DEMONSTRATION = Onevision.name
 """The host of the demonstration model that ships with the package."""
 
-_ROWS: dict[str, Host] = {host.name: host for host in (LlavaNext(), Onevision())}
-
 
 def hosts() -> list[Host]:
     """Every host that is registered, ready or not."""
-    return list(_ROWS.values())
+    return list(ROWS.values())
 
 
 def host_named(name: str) -> Host:
@@ -27,9 +28,9 @@ def host_named(name: str) -> Host:
     Raises:
         InputError: there is none.
     """
-    if name not in _ROWS:
-        raise InputError(f"host {name!r}: expected one of {', '.join(_ROWS)}")
-    return _ROWS[name]
+    if name not in ROWS:
+        raise InputError(f"host {name!r}: expected one of {', '.join(ROWS)}")
+    return ROWS[name]
 
 
 def find_host(config: Mapping[str, Any]) -> Host | None:
@@ -83,9 +84,9 @@ def register_host(host: Host) -> None:
     Raises:
         InputError: another one has its name.
     """
-    if host.name in _ROWS:
-        raise InputError(f"host {host.name!r} is registered already, as {_ROWS[host.name].reference}")
-    _ROWS[host.name] = host
+    if host.name in ROWS:
+        raise InputError(f"host {host.name!r} is registered already, as {ROWS[host.name].reference}")
+    ROWS[host.name] = host
 
 
 def unregister_host(name: str) -> None:
@@ -94,7 +95,7 @@ def unregister_host(name: str) -> None:
     Raises:
         InputError: there is none of that name.
     """
-    del _ROWS[host_named(name).name]
+    del ROWS[host_named(name).name]
 
 
 def lmms_models() -> dict[str, LmmsModel]:
@@ -102,7 +103,7 @@ def lmms_models() -> dict[str, LmmsModel]:
     return {host.lmms_model.name: host.lmms_model for host in hosts() if host.lmms_model is not None}
 
 
-def load_assistant(name_or_path: str | None = None, **options: Any) -> Any:
+def load_assistant(name_or_path: str | None = None, **options: Any) -> Assistant:
     """Load a checkpoint on its host, to answer questions about videos.
 
     Args:
@@ -120,6 +121,5 @@ def load_assistant(name_or_path: str | None = None, **options: Any) -> Any:
     return host_of(checkpoint_config(name_or_path), name_or_path).assistant(name_or_path, **options)
 
 
-def either(texts: Sequence[str]) -> str:
-    """``a``, ``a or b``, ``a, b or c``."""
-    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+for _host in (LlavaNext(), Onevision()):
+    register_host(_host)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,10 @@ import torch
 import tam_plugin
 from tam_plugin.budget import Policy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
+from tam_plugin.config import TamConfig
 from tam_plugin.deciding import Decider, compose_question, instruction_lines
 from tam_plugin.errors import InputError
+from tam_plugin.patches.hosts.model import Answer
 from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, count_prompt_tokens
 from tam_plugin.patches.onevision.loading import Loaded, load
 
@@ -30,25 +31,8 @@ DEMO_NOTICE = (
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said.
-
-    Attributes:
-        text: the answer.
-        prompt_tokens: tokens of the whole prompt, visual ones included.
-        visual_tokens: tokens of the video.
-        prompt: the prompt as the model read it; one mark stands for all visual tokens.
-    """
-
-    text: str
-    prompt_tokens: int
-    visual_tokens: int
-    prompt: str
-
-
 class VideoAssistant:
-    """A loaded model that answers questions about sampled videos."""
+    """A loaded model that answers questions about sampled videos, as ``tam_plugin.patches.hosts.model.Assistant``."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
@@ -67,6 +51,11 @@ class VideoAssistant:
     def config(self):
         """The model's configuration, :class:`TamOnevisionConfig`."""
         return self.loaded.model.config
+
+    @property
+    def tam_config(self) -> TamConfig:
+        """The configuration of the TAM model."""
+        return self.config.tam_config
 
     @property
     def inductor(self) -> str | None:
@@ -97,7 +86,7 @@ class VideoAssistant:
             stored_policy(tam.policy) if policy is None else policy,
             layout=config.token_layout,
             instruction=tam.instruction,
-            inductor=inductor or self.inductor,
+            inductor=self.inductor if inductor is None else inductor,
             count_tokens=lambda text: count_prompt_tokens(text, tokenizer, config),
         )
 

@@ -9,6 +9,7 @@ from transformers import AutoConfig, LlavaOnevisionConfig
 from tam_plugin.budget import TokenLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
+from tam_plugin.patches.hosts.onevision import TAM_MODEL_TYPE
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -24,7 +25,7 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
     instead of loading it as a dense model with random experts left out.
     """
 
-    model_type = "tam_llava_onevision"
+    model_type = TAM_MODEL_TYPE
     tam: dict[str, Any] | None = None
     newline_position: str = NEWLINE_POSITION
     if TYPE_CHECKING:  # a caller may give mappings; this is what becomes of them

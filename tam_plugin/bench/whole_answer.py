@@ -13,9 +13,11 @@ import torch
 from tam_plugin.bench.step import model_fields
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import TamConfig
+from tam_plugin.errors import ConfigError
 from tam_plugin.eval.flops import Subject, from_path
 from tam_plugin.inductor import Inductor
-from tam_plugin.patches.hosts import load_assistant
+from tam_plugin.patches.hosts import host_named, load_assistant
+from tam_plugin.patches.hosts.onevision import Onevision
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
 from tam_plugin.patches.onevision.demo import demo_tokenizer
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded
@@ -137,12 +139,25 @@ def make_models(path: str | None, preset: str, device: str) -> tuple[dict[str, V
         fields = model_fields(preset)
         models = {DENSE: _random(fields, dense, device), TAM: _random(fields, TamConfig(), device)}
     else:
-        models = {TAM: load_assistant(path, device=device)}
+        models = {TAM: _assistant(path, device=device)}
         if models[TAM].notice:  # a dense checkpoint, upgraded in memory
-            models = {DENSE: load_assistant(path, device=device, tam_config=dense), **models}
+            models = {DENSE: _assistant(path, device=device, tam_config=dense), **models}
     with tempfile.TemporaryDirectory() as folder:
         models[TAM].config.save_pretrained(folder)
         return models, from_path(folder)
+
+
+def _assistant(path: str, **options: Any) -> VideoAssistant:
+    """A checkpoint on its host.
+
+    Raises:
+        ConfigError: it is none whose parts can be timed.
+    """
+    assistant = load_assistant(path, **options)
+    if not isinstance(assistant, VideoAssistant):
+        expected = host_named(Onevision.name).checkpoints
+        raise ConfigError(f"--model {path!r}: the parts of this model cannot be timed: expected {expected}")
+    return assistant
 
 
 def _random(fields: dict[str, Any], tam: TamConfig, device: str) -> VideoAssistant:

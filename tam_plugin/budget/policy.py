@@ -191,7 +191,9 @@ class BudgetPolicy(Policy):
 
     def strides_of(self, budget: VisualBudget) -> Sequence[int] | None:
         """Strides that the rule behind one of its budgets may take."""
-        if budget.task is None or budget.extension is not None:
+        if budget.extension_task is not None:
+            return self.extension_rule(budget.extension_task).strides
+        if budget.task is None:
             return None
         return self.groups[self.tasks[budget.task]].strides
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tam_plugin.budget import FixedPolicy, Policy, TokenLayout, VisualBudget
+from tam_plugin.budget import FixedPolicy, Policy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.plan import projector_children, to_mixture
@@ -73,24 +73,13 @@ def inspect(
     }
 
 
-def token_layout(layout: TensorLayout, tam: TamConfig) -> TokenLayout:
-    """How the TAM model of a checkpoint lays out a video's tokens."""
-    vision = layout.vision
-    return TokenLayout.of_projector(
-        tam.projector,
-        grid=vision["image_size"] // vision["patch_size"],
-        newline_position=layout.newline_position,
-        context_tokens=layout.language.get("max_position_embeddings"),
-    )
-
-
 def policies(layout: TensorLayout, tam: TamConfig) -> tuple[Policy, FixedPolicy]:
     """The budget policy of a TAM model and the fixed baseline, both in the model's token layout.
 
     Raises:
         ConfigError: the policy is bad, asks for strides without a projector, or not one frame fits.
     """
-    tokens = token_layout(layout, tam)
+    tokens = layout.token_layout(tam)
     return stored_policy(tam.policy).adapted(tokens), FixedPolicy(layout=tokens.replace(strides=None))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tam_plugin.budget import TokenLayout
 from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.config import TamConfig
 
@@ -50,6 +51,25 @@ class TensorLayout:
     def mlp(self, layer: int) -> str:
         """Start of the names of one encoder layer's MLP."""
         return f"{self.encoder}encoder.layers.{layer}.mlp."
+
+    def token_layout(self, tam: TamConfig | None = None) -> TokenLayout:
+        """How the model lays out a video's tokens.
+
+        Args:
+            tam: what a dense checkpoint becomes. None takes the checkpoint as it is: a dense one has one projector,
+                which serves every stride.
+
+        Raises:
+            InputError: the newline position is none that there is.
+        """
+        chosen = tam or self.tam or self.complete(TamConfig(), pool_mode_given=False)
+        layout = TokenLayout.of_projector(
+            chosen.projector,
+            grid=self.vision["image_size"] // self.vision["patch_size"],
+            newline_position=self.newline_position,
+            context_tokens=self.language.get("max_position_embeddings"),
+        )
+        return layout if tam or self.tam else layout.replace(strides=None)
 
     def complete(self, tam: TamConfig, *, pool_mode_given: bool) -> TamConfig:
         """The configuration that the host's own upgrade in memory stores for what was asked.

@@ -13,7 +13,7 @@ from tam_plugin.errors import InputError, one_line, printable
 
 if TYPE_CHECKING:
     from tam_plugin.deciding import Decision
-    from tam_plugin.patches.onevision import Answer, VideoAssistant
+    from tam_plugin.patches.hosts.model import Answer, Assistant
     from tam_plugin.report import Case
     from tam_plugin.video import SampledVideo
     from tam_plugin.vision import RoutingCollector
@@ -38,7 +38,7 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decide, sample, encode, answer, print."""
     from tam_plugin.budget import read_policy
-    from tam_plugin.patches.onevision import VideoAssistant
+    from tam_plugin.patches.hosts import load_assistant
     from tam_plugin.report import write_case
     from tam_plugin.video import contact_sheet
     from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     common.check_outputs(args)
     own_policy = None if args.policy is None else read_policy(args.policy)
     with common.question(args, size=NATIVE_SIZE_LIMIT) as question:
-        assistant = VideoAssistant.from_pretrained(args.model, device=args.device)
+        assistant = load_assistant(args.model, device=args.device)
         decider = assistant.decider(own_policy, args.inductor)
         decision, video = question.decided_by(decider, output_tokens=args.max_new_tokens)
     notice = assistant.notice if args.model is not None else _of_demonstration(video)
@@ -108,7 +108,7 @@ def _of_demonstration(video: SampledVideo) -> str | None:
 def _case(
     args: argparse.Namespace,
     query: str,
-    assistant: VideoAssistant,
+    assistant: Assistant,
     decision: Decision,
     video: SampledVideo,
     answer: Answer,
@@ -137,7 +137,7 @@ def _case(
         video=video,
         expert_load=experts["load"],
         expert_weight=experts["mean_weight"],
-        top_k=assistant.config.tam_config.moe.top_k,
+        top_k=assistant.tam_config.moe.top_k,
         prompt=answer.prompt,
         prompt_tokens=answer.prompt_tokens,
         answer=text,

@@ -6,6 +6,7 @@ Exit codes beyond the common ones: 3 if more rows cannot be used than training a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -78,7 +79,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--strides",
         nargs="+",
-        type=_stride,
+        type=int,
         metavar="S",
         help="strides that the model has projectors for, as --tam_strides has them (default: the model's, or any)",
     )
@@ -110,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.join and args.shard is not None:
         raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")
     check_max_share(args.max_bad, "--max-bad")
+    _check_layout(args)
     model = _of_model(args.model) if args.model is not None else {}
     names = ("newline_position", "grid", "pool_mode", "strides", "reducer")
     layout: dict[str, Any] = {name: model[name] for name in names if name in model}
@@ -132,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
             out=args.out,
             policy=policy,
             layout=policy.layout.replace(**layout, context_tokens=min(limits)),
-            inductor=args.inductor or stored_inductor(stored, args.model),
+            inductor=stored_inductor(stored, args.model) if args.inductor is None else args.inductor,
             video_folder=args.video_folder,
             image_fps=FRAME_FOLDER_FPS,
             workers=args.workers,
@@ -168,13 +170,17 @@ def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
     return TOO_MANY_BAD if stops or bad["not_json"] else 0
 
 
-def _stride(text: str) -> int:
-    """A stride of ``--strides``."""
-    from tam_plugin.bounds import MAX_STRIDE
+def _check_layout(args: argparse.Namespace) -> None:
+    """Refuse a size of the token layout that no model has, by its option."""
+    from tam_plugin.bounds import MAX_GRID, MAX_STRIDE, MAX_TOKENS, is_whole
 
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_STRIDE:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1 to {MAX_STRIDE}")
-    return int(text)
+    for option, value, most in (
+        ("--model-max-length", args.model_max_length, MAX_TOKENS),
+        ("--grid", args.grid, MAX_GRID),
+        *(("--strides", stride, MAX_STRIDE) for stride in args.strides or ()),
+    ):
+        if value is not None and not is_whole(value, 1, most):
+            raise ConfigError(f"{option} {value}: expected a whole number from 1 to {most}")
 
 
 def _say(text: str) -> None:
@@ -182,12 +188,15 @@ def _say(text: str) -> None:
 
 
 def _of_model(name_or_path: str) -> dict[str, Any]:
-    """Policy, Inductor and token layout that a model's configuration tells."""
-    from tam_plugin.bounds import MAX_TOKENS, check_sizes, is_whole, reading_config
+    """Policy, Inductor and token layout that a model's configuration tells; nothing of a model of no host's.
+
+    Training can start from a plain language model, whose video tokens the training script alone decides.
+    """
+    from tam_plugin.bounds import check_sizes, reading_config
     from tam_plugin.config import TamConfig
     from tam_plugin.files import read_json
     from tam_plugin.hub import CONFIG_FILES, model_folder
-    from tam_plugin.patches.llava_next.model_config import newline_of
+    from tam_plugin.patches.hosts import find_host
 
     path = Path(name_or_path)
     if not path.is_file():
@@ -197,20 +206,15 @@ def _of_model(name_or_path: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"--model: there is no file {str(path)!r}") from error
     check_sizes(values, str(path))
-    longest = values.get("tokenizer_model_max_length")
-    if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
-        raise ConfigError(f"--model {str(path)!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
-    found: dict[str, Any] = {"max_tokens": longest}
-    if values.get("mm_newline_position") or values.get("mm_patch_merge_type"):
-        found["newline_position"] = newline_of(values, f"--model {str(path)!r}")
-    tam = values.get("tam")
-    if tam is None:
+    host = find_host(values)
+    if host is None:
+        return {}
+    with reading_config(f"--model {str(path)!r}"):
+        layout = host.token_layout(values, f"--model {str(path)!r}")
+    found: dict[str, Any] = {**dataclasses.asdict(layout), "max_tokens": layout.context_tokens}
+    if layout.strides is None:
+        del found["strides"]
+    if values.get("tam") is None:
         return found
-    config = TamConfig.from_dict(tam)
-    encoder = config.vision_encoder or {}
-    if "image_size" in encoder and "patch_size" in encoder:
-        with reading_config(str(path)):
-            found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
-    projector = config.projector
-    layout = {"pool_mode": projector.pool_mode, "strides": projector.strides, "reducer": projector.reducer}
-    return found | layout | {"policy": config.policy, "inductor": config.inductor}
+    tam = TamConfig.from_dict(values["tam"])
+    return {**found, "policy": tam.policy, "inductor": tam.inductor}

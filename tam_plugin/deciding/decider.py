@@ -113,7 +113,7 @@ class Decider:
                 leaves no room for a frame.
             ConfigError: policy or Inductor cannot be used.
         """
-        policy = self._policy_for(query or "" if text is None else text, output_tokens)
+        policy = self.policy_for(query or "" if text is None else text, output_tokens)
         distribution = None
         if query is not None:
             distribution = self.inductor.classify(query, duration_s=duration_s, options=options or None)
@@ -135,8 +135,16 @@ class Decider:
             self._adapted[key] = self.policy.adapted(self.layout, text_tokens=key[0], output_tokens=output_tokens)
         return self._adapted[key]
 
-    def _policy_for(self, text: str, output_tokens: int) -> Policy:
-        """The policy that leaves room for the text, the times of as many frames as it may take, and the answer."""
+    def policy_for(self, text: str, output_tokens: int = 0) -> Policy:
+        """The policy that leaves room for the text, the times of as many frames as it may take, and the answer.
+
+        Args:
+            text: the words of the prompt that stay whatever the frames.
+            output_tokens: length of the answer, at most.
+
+        Raises:
+            InputError: text and answer leave no room for a frame.
+        """
         if self._count_tokens is None:
             return self.adapted(0, output_tokens)
         extensions = self.inductor.extensions if self.instruction.task and self.policy.reads_question else ()

@@ -1,4 +1,4 @@
-"""Video file and budget → SampledVideo: probing, frame index, readers, sampling, preprocessing, contact sheets.
+"""Video file and budget → SampledVideo: opened videos, frame index, readers, samplers, preprocessing, contact sheets.
 
 Nothing here imports PyAV, Pillow or torch before a function that needs it is called.
 """

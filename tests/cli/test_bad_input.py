@@ -122,14 +122,17 @@ def test_a_policy_with_strides_that_the_model_lacks(bad, sample_clip, capsys):
     policy.write_text(DEFAULT_POLICY.read_text().replace("strides: [1, 2]", "strides: [5]"))
     assert main(["ask", str(sample_clip), *QUERY, "--policy", str(policy)]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "groups.resolution.strides = [5]: this model has projectors for [1, 2, 3, 4]" in err
+    assert (
+        err.count("\n") == 1
+        and "groups.resolution.strides = [5]: the model has projectors for [1, 2, 3, 4] only" in err
+    )
 
 
 def test_a_defect_is_one_line_as_well(sample_clip, capsys, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("so\nit goes")
 
-    monkeypatch.setattr("tam_plugin.cli.common.read_question", fail)
+    monkeypatch.setattr("tam_plugin.cli.common.question", fail)
     assert main(["plan", str(sample_clip), *QUERY]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "ZeroDivisionError: so it goes" in err

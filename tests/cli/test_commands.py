@@ -23,6 +23,7 @@ PLAN_KEYS = [
     "visual_tokens",
     "fallback",
     "timestamps_s",
+    "sampler",
     "damaged_frames",
 ]
 

@@ -137,7 +137,7 @@ def test_a_plain_checkpoint_follows_a_policy(llava_plain, videos, instances, tmp
     with tiny.hub_cache(hub):
         model = make("llava_next", checkpoint, videos, policy=policy, max_frames=2, log=log)
     seen = []
-    layer = model.host.model.get_model().layers[0]
+    layer = model.host_model.model.get_model().layers[0]
     layer.register_forward_pre_hook(
         lambda _, args, more: seen.append((args[0] if args else more["hidden_states"]).shape[1]), with_kwargs=True
     )

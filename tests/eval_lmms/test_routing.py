@@ -32,7 +32,7 @@ def test_counts_of_a_request(checkpoint, videos, instances, tmp_path):
         model.generate_until(instances(rows, num_beams=beams))
         found[name] = {record["doc_id"]: record for record in read_log(routing)}
         logged[name] = {r["doc_id"]: r for r in read_log(log) if r["error"] is None}
-    side = 7 if checkpoint[0] == "llava_tam" else model.host.config.grid
+    side = 7 if checkpoint[0] == "llava_tam" else model.host_model.config.grid
     for name, records in found.items():
         assert records.keys() == logged[name].keys() == {0, 2, 3}
         for row, record in records.items():
@@ -51,7 +51,7 @@ def test_counts_of_a_request(checkpoint, videos, instances, tmp_path):
 def test_a_ninth_task_type_is_named_in_prompt_and_logs(checkpoint, videos, instances, tmp_path):
     from tam_plugin.eval.lmms.requests import read_request
 
-    rows = [{**videos[2], "question": question} for question in (NINTH, SEVENTH)]
+    rows = [{**videos[2], "question": question, "options": None} for question in (NINTH, SEVENTH)]
     log, routing = tmp_path / "log.jsonl", tmp_path / "routing.jsonl"
     inductor = extended_inductor(tmp_path)
     model = make(*checkpoint, rows, log=log, routing=routing, inductor=inductor, task_instruction=True)

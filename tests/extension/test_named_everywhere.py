@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tam_plugin import BudgetPolicy, Inductor, TamConfig, TaskType, sample_frames
-from tam_plugin.budget import task_instruction
 from tam_plugin.cli.main import main
+from tam_plugin.config import InstructionConfig
+from tam_plugin.deciding.instruction import longest_lines, task_instruction
 from tam_plugin.errors import InputError
 from tam_plugin.eval.lmms.routing_log import RoutingLog
 from tam_plugin.eval.lmms.sample_log import read_log
@@ -67,13 +68,11 @@ def test_prompt_and_page(extended: Path, checkpoint: Path, sample_clip: Path, tm
 def test_expert_and_routing_log(extended: Path, checkpoint: Path, sample_clip: Path, tmp_path: Path) -> None:
     from tam_plugin.patches.onevision import VideoAssistant
 
-    assistant, inductor = (
-        VideoAssistant.from_pretrained(str(checkpoint), device="cpu"),
-        Inductor.from_pretrained(extended),
-    )
+    assistant = VideoAssistant.from_pretrained(str(checkpoint), device="cpu")
+    decider = assistant.decider(inductor=str(extended))
     log = RoutingLog(str(tmp_path / "routing.jsonl"), 0, assistant.vision_tower)
     for number, query in enumerate((NINTH, SEVENTH)):
-        budget = assistant.policy(query).budget(inductor.classify(query), 17.0)
+        budget = decider.decide(query, 17.0).budget
         video = sample_frames(sample_clip, budget)
         asked = record(0, doc_id=number, frames=len(video), task_type=budget.decided_task.label)
         with log.listening([asked]):
@@ -155,6 +154,17 @@ def test_plans_of_earlier_versions(planned: Path, tmp_path: Path) -> None:
         _ = Plans(tmp_path).extensions
 
 
+def test_text_is_reserved_for_a_description_longer_than_the_eights() -> None:
+    """Also of several lines; the hosts' prompt is one line per instruction."""
+    wordy = TaskExtension(label=LABEL, group="frames", description="word " * 200 + "\nand more")
+    told = InstructionConfig(time=True, task=True)
+    eight, nine = longest_lines(4, told), longest_lines(4, told, [wordy])
+    assert eight[0] == nine[0] and [len(eight), len(nine)] == [2, 2]
+    assert eight[1] == max(map(task_instruction, TaskType), key=len)
+    assert nine[1] == task_instruction(wordy) and "\n" not in nine[1]
+    assert longest_lines(4, told, [TaskExtension(label=LABEL, group="frames")]) == eight
+
+
 @pytest.mark.usefixtures("qwen_prompts")
 @pytest.mark.parametrize("source", ["plans", "on the fly"])
 def test_training_prompt_is_that_of_inference(extended: Path, tmp_path: Path, source: str) -> None:
@@ -177,7 +187,6 @@ def test_training_prompt_is_that_of_inference(extended: Path, tmp_path: Path, so
         assert f"\n{line}\n{query}" in text_of(dataset, item).replace("\n\n", "\n")
         modality = item["image"][0][2]
         assert modality.task.index == (9, 7)[index]
-    assert (dataset.planner._inductor is None) == (source == "plans")
 
 
 def test_inductor_eval_judges_all_nine(extended: Path, tmp_path: Path, capsys) -> None:

@@ -101,7 +101,7 @@ def _use_onevision(folder: Path) -> Result:
     info = VideoInfo(path="a.mp4", duration_s=2.0, fps=1.5, num_frames=3, width=70, height=70, codec="h264")
     times = np.array([0.0, 1.0, 1.5])
     video = SampledVideo(frames=pictures, timestamps_s=times, indices=np.arange(3), info=info, backend="pyav")
-    policy = assistant.policy(QUERY, max_new_tokens=3)
+    policy = assistant.decider().policy_for(QUERY, 3)
     budget = policy.budget(TaskDistribution.one_hot(TaskType.ACTION_RECOGNITION), 2.0, video_frames=3)
     answer = assistant.answer(video, QUERY, budget, max_new_tokens=3)
     if not all(finite):

@@ -95,6 +95,6 @@ def test_policy_follows_the_models_grid_layout_and_context():
     budget = policy.adapted(model.token_layout).budget(TaskDistribution.one_hot(4), 600.0)
     assert budget.visual_tokens == model.token_layout.count(budget.num_frames, budget.pool_stride)
     assert BudgetPolicy.fixed(8, 3).adapted(model.token_layout).budget().visual_tokens == 8 * 16 + 1
-    model.text_config.max_position_embeddings = 40
+    model.text_config.max_position_embeddings = 8
     with pytest.raises(ConfigError, match="not one frame fits"):
         policy.adapted(model.token_layout)

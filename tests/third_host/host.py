@@ -70,4 +70,6 @@ class Glance(Host):
     def assistant(self, name_or_path: str | None, **options: Any) -> Any:
         from tests.third_host.model import GlanceAssistant
 
+        if name_or_path is None:
+            raise ConfigError("Glance has no demonstration model: expected a checkpoint")
         return GlanceAssistant(name_or_path, **options)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,10 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from tam_plugin.budget import VisualBudget
+from tam_plugin.budget import Policy, VisualBudget
+from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import TamConfig
+from tam_plugin.deciding import Decider
+from tam_plugin.patches.hosts.model import Answer
 from tam_plugin.video import SampledVideo, preprocess_frames
 from tam_plugin.vision import ResolutionProjectors, pool_tokens, upcycle_vision_encoder
+
+from .host import Glance
 
 HALF = (0.5, 0.5, 0.5)
 CONFIG: dict[str, Any] = {
@@ -70,34 +75,47 @@ class GlanceModel(nn.Module):
 
 
 class GlanceAssistant:
-    """What ``tam ask`` asks of a loaded model."""
+    """A loaded model as ``tam ask`` asks it; a dense one decides as a TAM model of the defaults would."""
 
-    notice = inductor = None
+    notice = None
 
-    def __init__(self, folder: str | None, *, device: str = "auto") -> None:
-        assert folder is not None
+    def __init__(self, folder: str, *, device: str = "auto") -> None:
+        assert device in ("auto", "cpu")
         values = json.loads((Path(folder) / "config.json").read_text())
         self.model = GlanceModel(values).eval()
-        weights = {n: t for file in Path(folder).glob("*.safetensors") for n, t in load_file(file).items()}
-        self.model.load_state_dict(weights)
+        self.model.load_state_dict({n: t for f in Path(folder).glob("*.safetensors") for n, t in load_file(f).items()})
+        self.tam_config = TamConfig.from_dict(values.get("tam") or {})
+        self.layout = Glance().token_layout(values, folder)
         self.side = values["vision_config"]["image_size"]
         self.vision_tower = self.model.eye
+
+    def decider(self, policy: Policy | None = None, inductor: str | None = None) -> Decider:
+        return Decider(policy or stored_policy(self.tam_config.policy), layout=self.layout, inductor=inductor)
+
+    def prompt(self, video: SampledVideo, query: str, budget: VisualBudget) -> torch.Tensor:
+        """Embeddings ``[1, L, H]`` of the frames and of the question's bytes."""
+        frames = preprocess_frames(video.frames, size=self.side, mean=HALF, std=HALF)
+        return self.model.prompt(frames, budget.pool_stride, query)
 
     @torch.inference_mode()
     def logits(self, video: SampledVideo, query: str, budget: VisualBudget) -> torch.Tensor:
         """Logits ``[1, L, 256]`` of the prompt."""
-        frames = preprocess_frames(video.frames, size=self.side, mean=HALF, std=HALF)
-        return self.model.words(inputs_embeds=self.model.prompt(frames, budget.pool_stride, query)).logits
+        return self.model.words(inputs_embeds=self.prompt(video, query, budget)).logits
 
     @torch.inference_mode()
-    def answer(self, video: SampledVideo, query: str, budget: VisualBudget, *, max_new_tokens: int = 8) -> Any:
-        """The greedy answer."""
-        frames = preprocess_frames(video.frames, size=self.side, mean=HALF, std=HALF)
-        prompt = self.model.prompt(frames, budget.pool_stride, query)
+    def answer(
+        self,
+        video: SampledVideo,
+        query: str,
+        budget: VisualBudget,
+        *,
+        options: Sequence[str] | None = None,
+        max_new_tokens: int = 128,
+    ) -> Answer:
+        prompt = self.prompt(video, query, budget)
         new = self.model.words.generate(inputs_embeds=prompt, max_new_tokens=max_new_tokens, do_sample=False)[0]
-        visual = prompt.shape[1] - len(query.encode())
-        text = bytes(new.tolist()).decode("latin-1")
-        return SimpleNamespace(text=text, prompt_tokens=prompt.shape[1], visual_tokens=visual)
+        text, visual = bytes(new.tolist()).decode("latin-1"), prompt.shape[1] - len(query.encode())
+        return Answer(text, prompt.shape[1], visual, f"[{visual} visual tokens]{query}")
 
 
 def write_checkpoint(folder: Path) -> Path:

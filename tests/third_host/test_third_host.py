@@ -79,9 +79,12 @@ def test_it_is_asked_and_the_upcycled_model_answers_as_the_dense_one(glance, den
     first, second = (load_assistant(str(folder), device="cpu") for folder in (dense, tmp_path / "tam"))
     query = "What color is the sign?"
     torch.testing.assert_close(first.logits(video, query, budget), second.logits(video, query, budget))
-    answer = second.answer(video, query, budget)
-    assert answer.visual_tokens == 4 * math.ceil(5 / 2) ** 2 + 1 == budget.visual_tokens
-    assert answer.text == first.answer(video, query, budget).text != ""
+    asked = printed(capsys, "ask", sample_clip, "--query", query, "--model", tmp_path / "tam", "--max-new-tokens", 4)
+    side = math.ceil(5 / asked["pool_stride"])
+    assert asked["visual_tokens"] == asked["num_frames"] * side**2 + 1  # one newline token ends the video
+    budget = TokenLayout(grid=5, newline_position="one_token").budget(asked["num_frames"], asked["pool_stride"])
+    answer = first.answer(sample_frames(str(sample_clip), budget), query, budget, max_new_tokens=4)
+    assert asked["answer"] == answer.text != "" and answer.visual_tokens == asked["visual_tokens"]
 
 
 def test_what_it_does_not_offer_is_refused_with_the_hosts_that_do(glance, dense, tmp_path, capsys):

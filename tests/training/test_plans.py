@@ -128,7 +128,7 @@ def test_a_copy_in_another_process_maps_the_file(planned):
 
 def test_looking_up_loads_no_inductor(planned, rows):
     code = (
-        "import sys\nfrom tam_plugin.training.table import Plans\nfrom tam_plugin.training import check, keys, layout\n"
+        "import sys\nfrom tam_plugin.training.table import Plans\nfrom tam_plugin.training import check, keys\n"
         f"assert Plans({str(planned / 'out')!r}).planned({key(rows[0])}) is not None\n"
         "print([m for m in ('torch', 'transformers', 'av', 'tam_plugin.inductor') if m in sys.modules])"
     )
@@ -193,6 +193,7 @@ def test_layout_of_a_model(tmp_path, kind, rows):
     folder.mkdir()
     encoder = {"image_size": 98, "patch_size": 14}
     values = {
+        "mm_vision_tower": "tam",
         "mm_newline_position": "frame",
         "mm_patch_merge_type": "spatial_unpad",
         "tokenizer_model_max_length": 4000,
@@ -203,7 +204,7 @@ def test_layout_of_a_model(tmp_path, kind, rows):
     model = folder if kind == "folder" else folder / "config.json"
     assert plan_data(data, tmp_path / "out", "--model", str(model), layout=()) == 0
     layout = json.loads((tmp_path / "out" / "plans.json").read_text())["layout"]
-    pool_mode = BudgetPolicy.from_yaml().context.pool_mode
+    pool_mode = BudgetPolicy.from_yaml().layout.pool_mode
     assert layout == {"grid": 7, "newline_position": "frame", "pool_mode": pool_mode, "max_context_tokens": 4000}
 
 

@@ -17,7 +17,15 @@ from PIL import Image
 
 from tam_plugin import TaskDistribution, TaskType
 from tam_plugin.errors import InputError
-from tam_plugin.video import SampledVideo, open_video, probe_video, register_sampler, sample_frames, sampler_named
+from tam_plugin.video import (
+    SampledVideo,
+    open_video,
+    probe_video,
+    register_sampler,
+    sample_frames,
+    sampler_named,
+    uniform_indices,
+)
 from tam_plugin.video import samplers as registry
 
 from .clips import make_clip, picture, shown_frames
@@ -35,6 +43,8 @@ class Brightest:
 
     def __call__(self, video: Any, num_frames: int, *, query: str | None, distribution: Any) -> Any:
         self.asked.append((query, distribution, video.num_frames))
+        if len(video.keyframes) == 0:
+            return uniform_indices(video.num_frames, num_frames)
         looked_at = video.frames_at(video.keyframes, size=16, num_threads=1)
         brightness = looked_at.frames.mean((1, 2, 3))
         most = min(num_frames, int((query or "99").split()[-1]))

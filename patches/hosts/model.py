@@ -1,4 +1,4 @@
-"""What both hosts do for an evaluation, and the rows that pass between them and lmms-eval's requests."""
+"""Loaded models: what an evaluation asks of one, and what ``tam ask`` asks of one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,64 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tam_plugin.budget import Policy, TokenLayout, VisualBudget
-from tam_plugin.config import InstructionConfig
-
 if TYPE_CHECKING:
     import torch
 
+    from tam_plugin.budget import Policy, TokenLayout, VisualBudget
+    from tam_plugin.config import InstructionConfig, TamConfig
+    from tam_plugin.deciding import Decider
     from tam_plugin.video import SampledVideo
 
-DEFAULT_NEW_TOKENS = 1024
-"""Answer length of tasks that do not say theirs, as the baseline has it."""
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a question about one video.
+
+    Attributes:
+        text: the answer.
+        prompt_tokens: tokens of the whole prompt, visual ones included.
+        visual_tokens: tokens of the video.
+        prompt: the prompt as the model read it; one mark stands for all visual tokens.
+    """
+
+    text: str
+    prompt_tokens: int
+    visual_tokens: int
+    prompt: str
+
+
+class Assistant(Protocol):
+    """A loaded model that answers questions about sampled videos, one at a time."""
+
+    @property
+    def notice(self) -> str | None:
+        """What a user must know about the weights."""
+
+    @property
+    def tam_config(self) -> TamConfig:
+        """The configuration of the TAM model."""
+
+    @property
+    def vision_tower(self) -> torch.nn.Module:
+        """The encoder, for :func:`tam_plugin.vision.collect_routing` to listen to."""
+
+    def decider(self, policy: Policy | None = None, inductor: str | None = None) -> Decider:
+        """What decides frames and stride of questions to this model; None takes the checkpoint's own."""
+
+    def answer(
+        self,
+        video: SampledVideo,
+        query: str,
+        budget: VisualBudget,
+        *,
+        options: Sequence[str] | None = None,
+        max_new_tokens: int = 128,
+    ) -> Answer:
+        """Greedy answer to ``query`` about the frames of ``video``.
+
+        Raises:
+            InputError: the budget cannot be followed, or prompt and answer exceed the model's context.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +85,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """What a host computed for a row.
+    """What a loaded model computed for a row.
 
     Attributes:
         text: the answer; empty for a scored continuation.
@@ -56,8 +104,8 @@ class Answered:
     is_greedy: bool | None = None
 
 
-class Host(Protocol):
-    """A loaded model."""
+class HostModel(Protocol):
+    """A checkpoint loaded on its host, as an evaluation computes with it: rows in batches, answered or scored."""
 
     @property
     def model(self) -> torch.nn.Module:
@@ -82,26 +130,3 @@ class Host(Protocol):
 
     def score(self, rows: Sequence[Row]) -> list[Answered]:
         """Losses of a batch's continuations."""
-
-
-def sampling_options(generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``generate`` from a task's ``generation_kwargs``, read as the baseline reads them.
-
-    It takes four of them: ``max_new_tokens``, ``temperature`` (greedy at 0, whatever ``do_sample`` says), ``top_p`` and
-    ``num_beams``; ``until`` is left to the end-of-turn token.
-    """
-    temperature = generation.get("temperature") or 0
-    options: dict[str, Any] = {
-        "max_new_tokens": int(generation.get("max_new_tokens", DEFAULT_NEW_TOKENS)),
-        "num_beams": int(generation.get("num_beams") or 1),
-        "do_sample": temperature > 0,
-    }
-    if temperature > 0:
-        options.update(temperature=float(temperature), top_p=generation.get("top_p"))
-    return options
-
-
-def written(ids: Sequence[int], ends: Sequence[int]) -> int:
-    """Tokens of a generated row up to and including the first that ends it."""
-    stop = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
-    return stop + 1
