@@ -100,13 +100,13 @@ class RequestDecider:
             InputError: there is no question to decide by, the video cannot be used, or the text fills the context.
             ConfigError: no other request would fare better.
         """
+        path = request.video()
         question = question_of(request.context, request.doc)
         if question is None and self.policy.reads_question:
             raise InputError(
                 f"task {request.task}, row {request.doc_id}: its text {request.context[:60]!r} holds no question to "
                 "decide frames by; use policy=fixed:FRAMES:STRIDE for this task"
             )
-        path = request.video()
         with open_video(path, image_fps=self._sampling.image_fps) as opened:
             decision = self._decider.decide(
                 question and question.text,

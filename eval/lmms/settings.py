@@ -36,7 +36,7 @@ class Settings:
         time_instruction: whether the prompt tells duration and frame times; None does what the checkpoint says.
         task_instruction: whether the prompt names the task type; None does what the checkpoint says.
         prompts_of: the model whose prompts in lmms-eval's task files are used.
-        log: file that gets one JSON line a request, and that a killed run goes on from; None keeps no log.
+        log: file that gets one JSON line a request, and that a killed run resumes from; None keeps no log.
         routing: file that gets one JSON line a request with the tokens that each expert of the tower took; None counts
             nothing.
         attn_implementation: as transformers names them.

@@ -73,7 +73,7 @@ class Experiment:
     """One seed of the experiment in a folder.
 
     Args:
-        folder: for checkpoints and losses; a killed run goes on there.
+        folder: for checkpoints and losses; a killed run resumes there.
         setting: how much is trained.
         seed: of the model and of the clips.
         device: where.

@@ -63,7 +63,7 @@ def pretrain(
         dense: a dense LlavaOnevision model with tied embeddings.
         steps: of the two lessons.
         seed: of the clips.
-        folder: for the state; a killed run goes on there.
+        folder: for the state; a killed run resumes there.
         say: told how far it is.
     """
     device = next(dense.parameters()).device

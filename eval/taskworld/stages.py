@@ -81,7 +81,7 @@ class Stage:
 def train(
     model: torch.nn.Module, stage: Stage, folder: str | os.PathLike[str], say: Callable[[str], None] = print
 ) -> None:
-    """Train in place, or load what an earlier run of the same stage left, and go on from there.
+    """Train in place, or load what an earlier run of the same stage left, and resume from there.
 
     Args:
         model: a TAM OneVision model.
@@ -202,7 +202,7 @@ def _save(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
 
 
 def _resumed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, file: Path) -> int:
-    """Load an earlier run's state; the step to go on from."""
+    """Load an earlier run's state; the step to resume from."""
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True, map_location=next(model.parameters()).device)

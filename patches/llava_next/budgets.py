@@ -47,8 +47,8 @@ class BudgetPlanner:
         self.plan_lookup = plan_lookup
         self.plans = plans
         self._planned: dict[int, VisualBudget] = {}
-        self._decider = Decider(read_policy(config.policy), layout=layout, inductor=config.inductor)
-        self.policy = self._decider.adapted(0, 0)
+        self.decider = Decider(read_policy(config.policy), layout=layout, inductor=config.inductor)
+        self.policy = self.decider.adapted(0, 0)
 
     @property
     def max_tokens(self) -> int:
@@ -87,7 +87,7 @@ class BudgetPlanner:
             budget = self._from_plans(self.plans, key, sample_id, probe)
         if budget is None:
             info = probe()
-            decision = self._decider.decide(question, info.duration_s, video_frames=info.num_frames)
+            decision = self.decider.decide(question, info.duration_s, video_frames=info.num_frames)
             budget = decision.budget
         self._planned[index] = budget
         return budget

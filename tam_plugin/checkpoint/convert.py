@@ -1,6 +1,6 @@
 """Conversions from folder to folder: what can be taken over is linked or copied, the rest is streamed.
 
-``config.json`` comes last: until then nothing loads the target, and the same command goes on with it.
+``config.json`` comes last: until then nothing loads the target, and the same command resumes it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What an Inductor does not know: text that asks nothing about a video, unknown scripts (Sec. 4.4: fallbacks).
+"""What an Inductor does not know: text that asks nothing about a video, and unknown scripts (Sec. 4.4: fallbacks).
 
 A checkpoint's ``tam_doubt`` says which of its answers mean nothing. Checkpoints without it are taken at their word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +23,14 @@ class Doubt:
     """When an answer means nothing.
 
     Attributes:
-        min_confidence: under this probability of the likeliest type the text is held to ask nothing about a video;
-            training gives such texts every type alike.
-        max_unknown_share: over this share of characters of which the classifier has no piece, it has not read the text.
+        max_entropy: above this entropy of the probabilities (:func:`entropy`) the text is taken to ask nothing about a
+            video: training gives such texts every type alike, while a question between two or three types, however
+            unsure, leaves the others out.
+        max_unknown_share: above this share of characters that the classifier has no piece for, it has not read the
+            text.
     """
 
-    min_confidence: float
+    max_entropy: float
     max_unknown_share: float
 
     @classmethod
@@ -49,14 +52,14 @@ class Doubt:
         return cls(**{name: float(value) for name, value in values.items()})
 
     def judge(self, found: TaskDistribution, query: PreparedQuery, unknown_share: float) -> TaskDistribution:
-        """The distribution that the policy is to see: less sure where the text is off home ground.
+        """The distribution that the policy sees: less sure where the text is off home ground.
 
-        Every doubt moves the probabilities towards all types alike; the likeliest stays the likeliest.
+        Unknown characters move the probabilities towards all types alike; the likeliest stays the likeliest.
 
         Args:
             found: what the classifier says.
             query: the query that it read.
-            unknown_share: share of its characters of which the classifier has no piece.
+            unknown_share: share of the query's characters that the classifier has no piece for.
         """
         if not any(character.isalpha() for character in query.text):
             return TaskDistribution.unknown("the query holds no word")
@@ -67,6 +70,11 @@ class Doubt:
                 f"{unknown_share:.0%} of the query's characters are of a script that the Inductor does not know"
             )
         probabilities = tuple(p + unknown_share * (1 / NUM_TASK_TYPES - p) for p in found.probabilities)
-        if found.extension is None and max(probabilities) < self.min_confidence:
+        if found.extension is None and entropy(probabilities) > self.max_entropy:
             return TaskDistribution.unknown("the query does not read like a question about a video")
         return replace(found, probabilities=probabilities)
+
+
+def entropy(probabilities: Sequence[float]) -> float:
+    """The entropy of probabilities, from 0 (one of them is 1) to 1 (all alike)."""
+    return -sum(p * math.log(p) for p in probabilities if p > 0) / math.log(len(probabilities))

@@ -29,7 +29,7 @@ from tam_plugin.inductor.dataset import (
     add_noise,
     no_question_queries,
 )
-from tam_plugin.inductor.doubt import DOUBT_FIELD, Doubt
+from tam_plugin.inductor.doubt import DOUBT_FIELD, Doubt, entropy
 from tam_plugin.inductor.fitting import FitOptions, fit, fit_temperature, mask_tokens, targets
 from tam_plugin.inductor.split import Split, TrainingOptions, split_rows
 from tam_plugin.inductor.text import build_input
@@ -76,7 +76,7 @@ def train(options: TrainingOptions, out: Path) -> dict[str, float]:
     temperature = new_sources * _noisy_temperature(model, tokenizer, split.held_written, options)
     doubt = _fit_doubt(logits / temperature)
     nothing = no_question_queries(300, random.Random(NO_QUESTION_SEED))
-    unsure = _confidence(_logits(model, tokenizer, nothing, options.fit) / temperature) < doubt.min_confidence
+    unsure = _entropy(_logits(model, tokenizer, nothing, options.fit) / temperature) > doubt.max_entropy
     figures = {
         "rows": len(split.train),
         "held_out_rows": len(split.held_written),
@@ -134,22 +134,26 @@ def _noisy_temperature(
     return fit_temperature(_logits(model, tokenizer, asked, options.fit), labels)
 
 
-def _confidence(logits: Tensor) -> Tensor:
-    return logits.softmax(dim=1).amax(dim=1)
+def _entropy(logits: Tensor) -> Tensor:
+    """The entropy of each row's probabilities ``[B]``, as :func:`tam_plugin.inductor.doubt.entropy` has it."""
+    import torch
+
+    return torch.tensor([entropy(row) for row in logits.double().softmax(dim=1).tolist()])
 
 
 def _fit_doubt(logits: Tensor) -> Doubt:
-    """Texts that are less sure than nearly every held-out question are held to ask nothing."""
-    surest = _confidence(logits).sort().values
-    least = float(surest[int(len(surest) * QUESTIONS_GIVEN_UP)])
-    return Doubt(min_confidence=round(min(max(least, 0.16), 0.35), 3), max_unknown_share=0.5)
+    """Texts whose answer is more even than that of nearly every held-out question are taken to ask nothing."""
+    evenest = _entropy(logits).sort(descending=True).values
+    most = float(evenest[int(len(evenest) * QUESTIONS_GIVEN_UP)])
+    return Doubt(max_entropy=round(max(most, LEAST_DOUBTED_ENTROPY), 3), max_unknown_share=0.5)
 
 
 QUESTIONS_GIVEN_UP = 0.004
 """Share of held-out questions that may be taken for texts that ask nothing."""
+LEAST_DOUBTED_ENTROPY = 0.85
+"""An answer that is less even than this is an answer: probabilities alike for three types have an entropy of 0.53."""
 NO_QUESTION_SEED = 12345
-
-
+"""Seed of the texts that ask nothing by which the share of them that is recognised is counted."""
 RUNS_FOLDER = "runs"
 """Weights of finished seeds, until all are done."""
 

@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -111,6 +112,8 @@ class Journal:
             self.descriptor = self._open(wait)
         except OSError as error:
             raise cannot_write(path, error) from error
+        self._close = weakref.finalize(self, _release, self.descriptor, os.getpid())
+        self._close.atexit = False  # the process's end closes it; a forked one must not unlock it
         try:
             _cut_torn_line(self.descriptor)
             if header is not None:
@@ -207,8 +210,8 @@ class Journal:
         self._headed = False
 
     def close(self) -> None:
-        """Close and unlock it."""
-        release(self.descriptor)
+        """Close and unlock it; also what becomes of a journal that nobody holds any more."""
+        self._close()
 
     @property
     def _remedy(self) -> str:
@@ -261,6 +264,13 @@ def _record(line: bytes, path: str | os.PathLike[str], number: int | None, remed
         where = os.fspath(path) if number is None else f"{os.fspath(path)}:{number}"
         raise InputError(f"{where}: damaged ({str(error)[:100]}); {remedy}") from error
     return record
+
+
+def _release(descriptor: int, owner: int) -> None:
+    if os.getpid() == owner:
+        release(descriptor)
+    else:
+        os.close(descriptor)
 
 
 def _cut_torn_line(descriptor: int) -> None:

@@ -129,7 +129,7 @@ def test_a_policy_with_strides_that_the_model_lacks(bad, sample_clip, capsys):
 
 
 def test_a_defect_is_one_line_as_well(sample_clip, capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **more):
         raise ZeroDivisionError("so\nit goes")
 
     monkeypatch.setattr("tam_plugin.cli.common.question", fail)

@@ -106,18 +106,22 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, onevision, tas
 
 
 def test_a_log_of_another_evaluation_is_refused(onevision, videos, instances, tmp_path):
-    from tam_plugin.errors import ConfigError
+    from tam_plugin.errors import ConfigError, InputError
     from tests.eval_lmms.test_models import make, texts
 
     log = tmp_path / "log.jsonl"
     first = make("onevision", onevision, videos, log=log)
     said = texts(first.generate_until(instances(videos)))
     lines = log.read_bytes()
+    with pytest.raises(InputError, match=r"log = .* is in use by another process"):
+        make("onevision", onevision, videos, log=log)
+    first._tally.close()
     again = make("onevision", onevision, videos, log=log, batch_size=3)
     assert texts(again.generate_until(instances(videos))) == said
     assert log.read_bytes() == lines
     again.generate_until(instances(videos[:1], max_new_tokens=2))  # another request than the one in the log
     again.generate_until(instances(videos[:1], temperature=0.5, max_new_tokens=1))
+    again._tally.close()
     drawn = make("onevision", onevision, videos, log=log)
     drawn.generate_until(instances(videos[:1], temperature=0.5, max_new_tokens=1))
     assert len(log.read_bytes().splitlines()) == len(lines.splitlines()) + 3

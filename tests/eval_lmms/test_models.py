@@ -234,7 +234,7 @@ def test_requests_that_cannot_be_answered(onevision, videos, instances, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"policy": "fixed:4:7"}, r"fixed stride 7: this model has projectors for \[1, 2, 3, 4\]"),
+        ({"policy": "fixed:4:7"}, r"stride 7: this model has projectors for \[1, 2, 3, 4\]"),
         ({"frames": 3}, "unknown argument 'frames'"),
     ],
 )

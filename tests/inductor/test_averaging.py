@@ -24,7 +24,7 @@ def pair(tmp_path):
     storage.save_weights(second / storage.WEIGHTS_FILE, {name: 0.5 * t for name, t in state.items()})
     for folder, least, own in ((first, 0.2, {}), (second, 0.3, {"tam_temperature": 2.0})):
         config = json.loads((folder / "config.json").read_text())
-        doubt = {"min_confidence": least, "max_unknown_share": 0.5}
+        doubt = {"max_entropy": least, "max_unknown_share": 0.5}
         (folder / "config.json").write_text(json.dumps({**config, "tam_doubt": doubt, **own}))
     return first, second
 
@@ -37,7 +37,7 @@ def test_it_is_the_mean_of_weights_and_temperatures(pair, tmp_path, capsys):
         torch.testing.assert_close(tensor, 0.75 * one[name], atol=0.01 * float(one[name].abs().max()), rtol=0)
     temperatures = [json.loads((folder / "config.json").read_text())["tam_temperature"] for folder in (*pair, out)]
     assert temperatures[2] == pytest.approx(sum(temperatures[:2]) / 2, abs=1e-4)
-    assert Inductor.from_pretrained(out).doubt == Doubt(min_confidence=0.25, max_unknown_share=0.5)
+    assert Inductor.from_pretrained(out).doubt == Doubt(max_entropy=0.25, max_unknown_share=0.5)
     assert sum(Inductor.from_pretrained(out).classify("What colour is it?").probabilities) == pytest.approx(1)
 
 

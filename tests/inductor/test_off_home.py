@@ -20,7 +20,7 @@ from tam_plugin.inductor.evaluation import by_part
 from tam_plugin.inductor.off_home import auroc, read_texts, selective
 from tam_plugin.taxonomy import TaskDistribution, TaskType
 
-DOUBT = Doubt(min_confidence=0.25, max_unknown_share=0.5)
+DOUBT = Doubt(max_entropy=0.9, max_unknown_share=0.5)
 SURE = TaskDistribution.one_hot(8)
 POLICY = BudgetPolicy.from_yaml()
 
@@ -56,6 +56,14 @@ def test_unknown_characters_lower_the_confidence_and_keep_the_type() -> None:
     assert seen[1].confidence == pytest.approx(0.8 * 0.6 + 0.2 / 8)
 
 
+def test_a_question_between_three_types_is_still_a_question() -> None:
+    query = prepare_query("what is he doing")
+    torn = TaskDistribution((0.31, 0.31, 0.29, 0.03, 0.02, 0.02, 0.01, 0.01))
+    even = TaskDistribution((0.2, 0.2, 0.12, 0.12, 0.1, 0.1, 0.08, 0.08))
+    assert DOUBT.judge(torn, query, 0.0) == torn
+    assert DOUBT.judge(even, query, 0.0).doubt is not None
+
+
 @given(
     st.lists(st.floats(0, 1), min_size=8, max_size=8).filter(lambda raw: sum(raw) > 0),
     st.floats(0.5, 10_000),
@@ -77,7 +85,7 @@ def test_policies_without_a_baseline_take_the_default_one() -> None:
     assert BudgetPolicy.from_dict({**values, "fallback": old}).fallback == POLICY.fallback
 
 
-@pytest.mark.parametrize("value", [[], {"min_confidence": 0.2}, {"min_confidence": 2, "max_unknown_share": 0.5}])
+@pytest.mark.parametrize("value", [[], {"max_entropy": 0.9}, {"max_entropy": 2, "max_unknown_share": 0.5}])
 def test_a_broken_entry_of_a_checkpoint_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match="tam_doubt") as caught:
         Doubt.from_config({"tam_doubt": value}, where="here")

@@ -8,6 +8,8 @@ import torch
 from tam_plugin.vision import with_newlines
 from tests.llava.budget_model import tam_model
 
+pytestmark = pytest.mark.usefixtures("llava")
+
 
 @pytest.mark.parametrize(("position", "method"), [("grid", "add_token_per_grid"), ("frame", "add_token_per_frame")])
 def test_rows_and_frames_end_as_in_the_host(position, method):

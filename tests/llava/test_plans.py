@@ -69,19 +69,19 @@ def test_budgets_are_those_made_on_the_fly(folder, tmp_path, opened):
         ours, theirs = dataset[index], plain[index]
         assert budget_of(ours) == budget_of(theirs)
         assert torch.equal(ours["input_ids"], theirs["input_ids"])
-    assert plain.planner._inductor is not None and dataset.planner._inductor is None
+    assert plain.planner.decider._inductor is not None and dataset.planner.decider._inductor is None
 
 
 def test_what_was_planned_is_not_probed(folder, tmp_path, monkeypatch):
     """A planned sample opens its video once, for its frames; where planning opened none, the first time tells."""
-    import tam_plugin.patches.llava_next.dataset as of_dataset
+    from tam_plugin.video.opened import Video
 
     rows = samples()[:2]
     known = with_plans(folder, rows, "--video-folder", str(folder), out=str(tmp_path / "known"))
     unknown = with_plans(folder, rows, out=str(tmp_path / "unknown"))
     probed = []
-    probe = of_dataset.probe_video
-    monkeypatch.setattr(of_dataset, "probe_video", lambda path, **more: probed.append(path) or probe(path, **more))
+    info = Video.info
+    monkeypatch.setattr(Video, "info", property(lambda video: probed.append(video.path) or info.fget(video)))
     assert budget_of(known[0])[0] == "video" and probed == []
     for _ in range(2):
         assert budget_of(unknown[0]) == budget_of(known[0])
@@ -96,7 +96,7 @@ def test_workers_load_no_inductor(folder, tmp_path):
             return len(dataset)
 
         def __getitem__(self, index):
-            return budget_of(dataset[index]), dataset.planner._inductor is None
+            return budget_of(dataset[index]), dataset.planner.decider._inductor is None
 
     rows = samples()[:6]
     dataset = with_plans(folder, rows, "--video-folder", str(folder), out=str(tmp_path / "plans"))
@@ -104,7 +104,7 @@ def test_workers_load_no_inductor(folder, tmp_path):
     assert [found[1] for found in loaded] == [True] * len(rows)
     assert [tuple(found[0]) for found in loaded] == [budget_of(dataset[i]) for i in range(len(rows))]
     copy = pickle.loads(pickle.dumps(dataset))  # what a worker that starts afresh is sent
-    assert budget_of(copy[0]) == budget_of(dataset[0]) and copy.planner._inductor is None
+    assert budget_of(copy[0]) == budget_of(dataset[0]) and copy.planner.decider._inductor is None
 
 
 def test_an_unreadable_video_is_a_bad_sample_as_ever(folder, tmp_path, capfd):

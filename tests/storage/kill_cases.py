@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,17 +104,20 @@ def data_tag(queries: str, url: str) -> Callable[..., None]:
     import os
 
     os.environ.update(NO_PROXY="*", OPENAI_API_KEY="sk-none")
+    for module in ("httpx", "sniffio", "tqdm", "tam_plugin.cli.data_tagging", "tam_plugin.inductor.tagging.run"):
+        importlib.import_module(module)  # once, before the forks
 
     def work(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
-        given = ("--base-url", url, "--model", "r1", "--concurrency", 4, "--retry-wait", "0.01")
+        # One at a time: answers that arrive together are written together, now in more and now in fewer batches.
+        given = ("--base-url", url, "--model", "r1", "--concurrency", 1, "--retry-wait", "0.01")
         command("data", "tag", queries, "--out", f"{folder}/out.jsonl", *given)
 
     return work
 
 
 def taskworld() -> Callable[..., None]:
-    """The taskworld experiment at its smallest: pretraining, stages and two arms."""
+    """The taskworld experiment at its smallest: pretraining, stages and one arm."""
     import sys
 
     import torch
@@ -124,8 +128,7 @@ def taskworld() -> Callable[..., None]:
     run.TEST_CLIPS, stages.SAVE_EVERY, stages.LOG_EVERY, pretraining.SAVE_EVERY = 1, 1, 1, 1
 
     def work(folder: str) -> None:
-        arms = ("stage 1", "neither")
-        sys.argv = ["run", "--out", folder, "--setting", "smoke", "--seeds", "0", "--arms", *arms]
+        sys.argv = ["run", "--out", folder, "--setting", "smoke", "--seeds", "0", "--arms", "stage 1"]
         run.main()
 
     return work

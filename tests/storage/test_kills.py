@@ -79,7 +79,7 @@ CASES_OF = [
     Case("merge", material_of_merge, spread=10, last=6, complete=CONFIG),
     Case("plan_data", plan_rows, {"shards": 2}, spread=3, last=5, complete="plans.json", rest=0.9),
     Case("inductor_train", tiny_base, spread=3, last=3),
-    Case("taskworld", lambda _: {}, spread=3, last=1, seen=without_seconds),
+    Case("taskworld", lambda _: {}, spread=1, last=1, seen=without_seconds),
 ]
 
 
@@ -89,8 +89,8 @@ def test_a_run_that_was_killed_anywhere_ends_as_one_that_was_not(tmp_path_factor
 
 
 def test_tagging_that_was_killed_anywhere_ends_as_if_it_was_not(tmp_path: Path):
-    queries = write(tmp_path / "in.jsonl", make_rows(60))
-    case = Case("data_tag", lambda _: {}, spread=8, last=6, seen=results_of_tagging)
+    queries = write(tmp_path / "in.jsonl", make_rows(40))
+    case = Case("data_tag", lambda _: {}, spread=6, last=4, seen=results_of_tagging)
     with ChatServer() as server:
         check(case, {"queries": queries, "url": server.url}, tmp_path / "runs")
 
