@@ -12,8 +12,8 @@ from tam_plugin.config import EXPERT_BACKENDS, POOL_MODES, POOL_ORDERS, PROJECTO
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.hub import CONFIG_FILES, model_folder
 from tam_plugin.inductor.stored import stored_inductor
-from tam_plugin.training import bad_rows
-from tam_plugin.training.table import read_header
+from tam_plugin.plans import bad_rows
+from tam_plugin.plans.table import read_header
 
 VISION_TOWER = "tam"
 """The value of ``--vision_tower`` (and ``mm_vision_tower`` in a checkpoint) that asks for this plugin."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tam_plugin.errors import InputError, one_line
+from tam_plugin.plans.bad_rows import describe_rule, too_many
 from tam_plugin.storage import Journal, read_journal
-from tam_plugin.training.bad_rows import describe_rule, too_many
 
 FILE_NAME = "bad_samples.jsonl"
 LISTED = 20
@@ -28,7 +28,7 @@ class BadSamples:
 
     Args:
         total: samples in the set.
-        max_share: share of them that may be unreadable, by the rule of :func:`~tam_plugin.training.bad_rows.too_many`.
+        max_share: share of them that may be unreadable, by the rule of :func:`~tam_plugin.plans.bad_rows.too_many`.
         path: the file; None keeps the list in memory.
     """
 

@@ -11,7 +11,7 @@ from tam_plugin.budget import TokenLayout, VisualBudget, read_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.deciding import Decider
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.training.table import FALLBACK, UNKNOWN, Planned, Plans
+from tam_plugin.plans.table import FALLBACK, UNKNOWN, Planned, Plans
 
 if TYPE_CHECKING:
     from tam_plugin.video import VideoInfo

@@ -35,7 +35,7 @@ from tam_plugin.patches.llava_next.sampling import (
     reading,
     with_instruction,
 )
-from tam_plugin.training.keys import key_of_row
+from tam_plugin.plans.keys import key_of_row
 from tam_plugin.video import SampledVideo, Video, open_video
 
 _SAMPLING = Sampling(image_fps=FRAME_FOLDER_FPS)

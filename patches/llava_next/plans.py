@@ -17,10 +17,10 @@ from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.llava_next.budgets import BudgetPlanner
 from tam_plugin.patches.llava_next.rows import data_files, problem_of
-from tam_plugin.training.bad_rows import read_skip_list, row_digest
-from tam_plugin.training.check import check_plans, other_file, plan_command
-from tam_plugin.training.keys import is_video_row, key_of_row
-from tam_plugin.training.table import Plans
+from tam_plugin.plans.bad_rows import read_skip_list, row_digest
+from tam_plugin.plans.check import check_plans, other_file, plan_command
+from tam_plugin.plans.keys import is_video_row, key_of_row
+from tam_plugin.plans.table import Plans
 
 
 def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: Any, *, model: str | None) -> None:

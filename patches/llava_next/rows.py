@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tam_plugin.errors import InputError
-from tam_plugin.training.rows import raw_rows
+from tam_plugin.plans.rows import raw_rows
 
 
 def problem_of(record: Any) -> str | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.training import bad_rows
-from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
+from tam_plugin.plans import bad_rows
+from tam_plugin.plans.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
 
 SHOWN = 5
 """Bad rows that are named on stderr; the list has all."""
@@ -103,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
     from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
-    from tam_plugin.training.journal import Shard
-    from tam_plugin.training.plans import make_plans
-    from tam_plugin.training.report import as_markdown
-    from tam_plugin.training.request import Request
+    from tam_plugin.plans.journal import Shard
+    from tam_plugin.plans.making import make_plans
+    from tam_plugin.plans.request import Request
+    from tam_plugin.plans.summary import as_markdown
 
     if args.join and args.shard is not None:
         raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")

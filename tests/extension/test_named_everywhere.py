@@ -18,12 +18,12 @@ from tam_plugin.errors import InputError
 from tam_plugin.eval.lmms.routing_log import RoutingLog
 from tam_plugin.eval.lmms.sample_log import read_log
 from tam_plugin.inductor.dataset import read_queries
+from tam_plugin.plans.keys import sample_key
+from tam_plugin.plans.table import Plans
 from tam_plugin.taxonomy import TaskDistribution, TaskExtension
-from tam_plugin.training.keys import sample_key
-from tam_plugin.training.table import Plans
 from tests.eval_report.material import DECIDED, lines, record, write_run
 from tests.extension.material import DESCRIPTION, LABEL, LINE, NINTH, RULE, SEVENTH, write_queries
-from tests.training.data import plan_data, row, write
+from tests.plans.data import plan_data, row, write
 
 EXPERTS = 4
 

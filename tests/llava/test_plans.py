@@ -14,7 +14,7 @@ from tam_plugin.budget import TokenLayout
 from tests.llava import tiny
 from tests.llava.budget_data import COUNT, SUMMARY, host_dataset, sample, tam, turns, write_clip
 from tests.llava.budget_model import GRID, embeddings, tam_model
-from tests.training.data import plan_data, questions, write
+from tests.plans.data import plan_data, questions, write
 
 pytestmark = pytest.mark.usefixtures("qwen_prompts")
 LAYOUT = ("--newline-position", "grid", "--model-max-length", "16384", "--grid", str(GRID))

@@ -137,7 +137,7 @@ def test_a_missing_inductor_is_no_bad_sample(broken):
 def test_the_limit_is_that_of_plan_data(broken):
     """A small set bears five bad samples by default; the sixth stops it, in training as in ``tam plan-data``."""
     from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
-    from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, too_many
+    from tam_plugin.plans.bad_rows import DEFAULT_MAX_SHARE, too_many
 
     gone = [sample(f"gone_{n}.mp4", COUNT) for n in range(6)]
     dataset = tam(broken, [*gone, *[sample("good.mp4", COUNT, id="good")] * 30])

@@ -59,7 +59,7 @@ def merge(run: str, base: str) -> Callable[..., None]:
 
 def plan_data(data: str, layout: list[str]) -> Callable[..., None]:
     """``tam plan-data`` without videos, in chunks of 32 rows."""
-    from tam_plugin.training import plans
+    from tam_plugin.plans import making as plans
 
     plans.CHUNK_ROWS = 32
     command("plan-data", "--data", data, "--out", f"{data}.warm", *layout)

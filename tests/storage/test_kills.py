@@ -22,7 +22,7 @@ from tests.inductor.test_training import make_bert
 from tests.inductor_tagging.conftest import make_rows
 from tests.inductor_tagging.server import ChatServer
 from tests.kill_harness import Run
-from tests.training.data import LAYOUT, mixed_rows, write
+from tests.plans.data import LAYOUT, mixed_rows, write
 
 pytestmark = pytest.mark.slow
 CASES = "tests.storage.kill_cases"

@@ -15,13 +15,14 @@ import numpy as np
 
 from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
+from tam_plugin.plans import bad_rows, journal
+from tam_plugin.plans import summary as report
+from tam_plugin.plans.chunks import CollisionError, Merged, Planner, merged
+from tam_plugin.plans.probing import Prober
+from tam_plugin.plans.request import Request
+from tam_plugin.plans.rows import Row, Sample, numbered_chunks, raw_rows, samples
+from tam_plugin.plans.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE, table_bytes
 from tam_plugin.storage import replace_file
-from tam_plugin.training import bad_rows, journal, report
-from tam_plugin.training.chunks import CollisionError, Merged, Planner, merged
-from tam_plugin.training.probing import Prober
-from tam_plugin.training.request import Request
-from tam_plugin.training.rows import Row, Sample, numbered_chunks, raw_rows, samples
-from tam_plugin.training.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE, table_bytes
 
 if TYPE_CHECKING:
     from tam_plugin.taxonomy import TaskExtension

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tam_plugin.training import plans
-from tests.training.data import mixed_rows, plan_data, write
+from tam_plugin.plans import making as plans
+from tests.plans.data import mixed_rows, plan_data, write
 
 
 @pytest.fixture

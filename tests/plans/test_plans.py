@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tam_plugin import Inductor, plan
 from tam_plugin.budget import TokenLayout
-from tam_plugin.training.keys import sample_key
-from tam_plugin.training.table import GIVEN, PROBED, UNKNOWN, UNREADABLE, Plans
-from tests.training.data import LAYOUT, mixed_rows, plan_data, row, table, write
+from tam_plugin.plans.keys import sample_key
+from tam_plugin.plans.table import GIVEN, PROBED, UNKNOWN, UNREADABLE, Plans
+from tests.plans.data import LAYOUT, mixed_rows, plan_data, row, table, write
 from tests.video.clips import make_clip
 
 COUNT = 120
@@ -128,7 +128,7 @@ def test_a_copy_in_another_process_maps_the_file(planned):
 
 def test_looking_up_loads_no_inductor(planned, rows):
     code = (
-        "import sys\nfrom tam_plugin.training.table import Plans\nfrom tam_plugin.training import check, keys\n"
+        "import sys\nfrom tam_plugin.plans.table import Plans\nfrom tam_plugin.training import check, keys\n"
         f"assert Plans({str(planned / 'out')!r}).planned({key(rows[0])}) is not None\n"
         "print([m for m in ('torch', 'transformers', 'av', 'tam_plugin.inductor') if m in sys.modules])"
     )
@@ -139,7 +139,7 @@ def test_looking_up_loads_no_inductor(planned, rows):
 @settings(deadline=None, max_examples=60)
 @given(st.sets(st.integers(0, 2**64 - 1), min_size=1), st.lists(st.integers(0, 2**64 - 1), min_size=1))
 def test_find_is_membership(held, asked):
-    from tam_plugin.training.table import _find
+    from tam_plugin.plans.table import _find
 
     ordered = np.array(sorted(held), np.uint64)
     asked = [*asked, *list(held)[:3]]

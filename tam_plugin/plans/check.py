@@ -10,8 +10,8 @@ from typing import Any
 
 from tam_plugin.budget import Policy
 from tam_plugin.errors import ConfigError
+from tam_plugin.plans.table import Plans
 from tam_plugin.storage import difference, file_sha256
-from tam_plugin.training.table import Plans
 
 
 def policy_values(policy: Policy) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tam_plugin.budget import Policy, TokenLayout
-from tam_plugin.training.journal import Shard
+from tam_plugin.plans.journal import Shard
 
 BATCH_SIZE = 16
 """Questions per forward pass: what passes through the layers then stays in a core's cache."""

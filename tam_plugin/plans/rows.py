@@ -12,9 +12,9 @@ from tam_plugin.inductor.data.formats import Malformed, read_rows
 from tam_plugin.inductor.data.records import check_file, is_number
 from tam_plugin.inductor.data.sources import expand
 from tam_plugin.inductor.text import prepare_query
+from tam_plugin.plans.bad_rows import MALFORMED, NOT_JSON, BadRow, row_digest
+from tam_plugin.plans.keys import SampleKey, first_question, is_video_row, key_of_row, sample_key, video_of
 from tam_plugin.taxonomy import check_duration_s
-from tam_plugin.training.bad_rows import MALFORMED, NOT_JSON, BadRow, row_digest
-from tam_plugin.training.keys import SampleKey, first_question, is_video_row, key_of_row, sample_key, video_of
 
 SUFFIXES = (".json", ".jsonl")
 _DURATIONS = ("duration_s", "duration")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE, Policy
+from tam_plugin.plans.bad_rows import MALFORMED, NOT_JSON, UNREADABLE
+from tam_plugin.plans.journal import Chunk
+from tam_plugin.plans.table import FALLBACK, GIVEN, PROBED, UNKNOWN
 from tam_plugin.taxonomy import AnyTask, TaskExtension, TaskType
-from tam_plugin.training.bad_rows import MALFORMED, NOT_JSON, UNREADABLE
-from tam_plugin.training.journal import Chunk
-from tam_plugin.training.table import FALLBACK, GIVEN, PROBED, UNKNOWN
 
 _FRAMES = (4, 8, 16, 24, 32, 48, 64, 96, 120)
 

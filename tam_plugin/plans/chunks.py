@@ -11,13 +11,13 @@ import numpy as np
 from tam_plugin.budget import FixedPolicy, Policy
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.text import MAX_QUERY_CHARS, QueryTruncatedWarning
+from tam_plugin.plans import bad_rows
+from tam_plugin.plans.bad_rows import BadRow, row_digest
+from tam_plugin.plans.journal import Chunk
+from tam_plugin.plans.probing import Probe
+from tam_plugin.plans.rows import Sample
+from tam_plugin.plans.table import DEFERRED, FALLBACK, GIVEN, LENGTH_CLASSES, PLAN, PROBED, UNKNOWN, UNREADABLE
 from tam_plugin.taxonomy import LONG_VIDEO_MIN_S, SHORT_VIDEO_MAX_S, TaskDistribution, length_class
-from tam_plugin.training import bad_rows
-from tam_plugin.training.bad_rows import BadRow, row_digest
-from tam_plugin.training.journal import Chunk
-from tam_plugin.training.probing import Probe
-from tam_plugin.training.rows import Sample
-from tam_plugin.training.table import DEFERRED, FALLBACK, GIVEN, LENGTH_CLASSES, PLAN, PROBED, UNKNOWN, UNREADABLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,9 +8,9 @@ import os
 import pytest
 
 from tam_plugin.cli.plan_data import TOO_MANY_BAD
-from tam_plugin.training.bad_rows import read_skip_list, row_digest, too_many
-from tam_plugin.training.table import UNKNOWN, Plans
-from tests.training.data import plan_data, questions, row, write
+from tam_plugin.plans.bad_rows import read_skip_list, row_digest, too_many
+from tam_plugin.plans.table import UNKNOWN, Plans
+from tests.plans.data import plan_data, questions, row, write
 from tests.video.clips import make_clip
 
 Q = "What colour is the cup?"
@@ -109,7 +109,7 @@ def test_a_video_that_is_repaired_is_planned_by_the_same_command(tmp_path):
 
 
 def test_a_video_is_opened_once_whatever_its_name_looks_like(tmp_path):
-    from tam_plugin.training.probing import Prober
+    from tam_plugin.plans.probing import Prober
 
     make_clip(tmp_path / "a.mp4", 3, fps=3)
     prober = Prober(str(tmp_path), 2.0, 1)

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from tam_plugin.budget.policy import DEFAULT_POLICY
-from tests.training.data import plan_data, row, write
+from tests.plans.data import plan_data, row, write
 
 Q = "What colour is the cup?"
 
@@ -128,7 +128,7 @@ def test_a_damaged_journal_is_named(bad, capsys):
 
 def test_samples_with_one_key_are_refused(bad, capsys, monkeypatch):
     """Keys of 64 bits do not meet in a test, so this one makes do with two bits."""
-    from tam_plugin.training import keys, rows
+    from tam_plugin.plans import keys, rows
 
     def short_key(*parts):
         return keys.sample_key(*parts)._replace(key=keys.sample_key(*parts).key & 3)
@@ -141,7 +141,7 @@ def test_samples_with_one_key_are_refused(bad, capsys, monkeypatch):
 @pytest.mark.parametrize("damage", ["short", "format", "none"])
 def test_damaged_plans(bad, damage):
     from tam_plugin.errors import InputError
-    from tam_plugin.training.table import Plans
+    from tam_plugin.plans.table import Plans
 
     assert plan_data("good.json", "out") == 0
     out = bad / "out"

@@ -12,11 +12,11 @@ import pytest
 
 from tam_plugin.cli.plan_data import TOO_MANY_BAD
 from tests.kill_harness import kill_when
-from tests.training.data import LAYOUT, mixed_rows, write
+from tests.plans.data import LAYOUT, mixed_rows, write
 from tests.video.clips import make_clip
 
 ROWS = 1500
-PROGRAM = "import sys; from tam_plugin.cli.main import main; import tam_plugin.training.plans as p; p.CHUNK_ROWS = 64"
+PROGRAM = "import sys; from tam_plugin.cli.main import main; import tam_plugin.plans.making as p; p.CHUNK_ROWS = 64"
 PROGRAM += "\nif __name__ == '__main__': sys.exit(main())"
 
 
@@ -92,7 +92,7 @@ def test_kills_change_nothing(command, tmp_path):
 
 def test_a_video_that_crashes_its_reader_costs_one(tmp_path):
     """The environment makes the reader's process end at one name, as a fault in a library would."""
-    from tam_plugin.training import probing
+    from tam_plugin.plans import probing
 
     for number in range(20):
         make_clip(tmp_path / f"{number}.mp4", 3, fps=3, size=(32, 32))

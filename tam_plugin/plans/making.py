@@ -1,7 +1,7 @@
 """``tam plan-data``: the Inductor and the policy over a whole training set, in chunks that survive a kill.
 
 It is training's preflight too: every video is opened, and the rows that training could not use are listed
-(:mod:`tam_plugin.training.bad_rows`).
+(:mod:`tam_plugin.plans.bad_rows`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import tam_plugin
 from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
+from tam_plugin.plans import bad_rows, journal
+from tam_plugin.plans.check import policy_values
+from tam_plugin.plans.journal import WHOLE, Shard
+from tam_plugin.plans.request import Request
+from tam_plugin.plans.rows import data_files
+from tam_plugin.plans.table import FORMAT, HEADER_FILE, read_header
+from tam_plugin.plans.work import Work
 from tam_plugin.storage import data_file, values_sha256
-from tam_plugin.training import bad_rows, journal
-from tam_plugin.training.check import policy_values
-from tam_plugin.training.journal import WHOLE, Shard
-from tam_plugin.training.request import Request
-from tam_plugin.training.rows import data_files
-from tam_plugin.training.table import FORMAT, HEADER_FILE, read_header
-from tam_plugin.training.work import Work
 
 CHUNK_ROWS = 1024
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tam_plugin.errors import InputError
+from tam_plugin.plans import bad_rows
+from tam_plugin.plans.bad_rows import BadRow
+from tam_plugin.plans.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE
 from tam_plugin.storage import PART_SUFFIX, Journal, difference, read_journal
-from tam_plugin.training import bad_rows
-from tam_plugin.training.bad_rows import BadRow
-from tam_plugin.training.table import DEFERRED, HEADER_FILE, PLAN, TABLE_FILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,8 +74,8 @@ class Chunk:
 
     Attributes:
         rows: rows that were read, with and without a video.
-        plans: :data:`~tam_plugin.training.table.PLAN` of those with one.
-        deferred: :data:`~tam_plugin.training.table.DEFERRED` of those whose duration is not known.
+        plans: :data:`~tam_plugin.plans.table.PLAN` of those with one.
+        deferred: :data:`~tam_plugin.plans.table.DEFERRED` of those whose duration is not known.
         baseline_tokens: visual tokens of the same rows under the fixed baseline.
         truncated: questions that are longer than the Inductor reads.
         bad_durations: rows whose duration is none, so that it counts for nothing.
