@@ -56,7 +56,7 @@ class TinyModels:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        from tam_plugin.patches.onevision.demo import demo_dense_model
+        from tam_plugin.patches.onevision.tiny import demo_dense_model
 
         self.seed = self.draws = seed
         self._videos: dict[tuple[str, int], tuple[torch.Tensor, SampledVideo]] = {}

@@ -10,8 +10,8 @@ from pathlib import Path
 from tam_plugin.bounds import reading_config
 from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.figures import model_shape
-from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.source import CONFIG, read_json
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import read_yaml

@@ -39,7 +39,7 @@ class LlavaNextModel:
 
     def __init__(self, settings: TallvaSettings, device: torch.device) -> None:
         import_host()
-        from tam_plugin.patches.llava_next.model_config import is_tam, tam_config_of, token_layout_of
+        from tam_plugin.patches.llava_next.model.model_config import is_tam, tam_config_of, token_layout_of
 
         self.tokenizer, self.model, self.image_processor, context = load_checkpoint(settings, device)
         self.device = self.model.device

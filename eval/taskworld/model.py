@@ -11,7 +11,7 @@ from tam_plugin.eval.taskworld.questions import BALL, CORNERS, DOOR, FLAG, NUMBE
 from tam_plugin.eval.taskworld.render import SIZE
 from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, SHAPES, TILE, WEATHERS
 from tam_plugin.eval.taskworld.world import PLACES
-from tam_plugin.patches.onevision.demo import SPECIAL_TOKENS, demo_config
+from tam_plugin.patches.onevision.tiny import SPECIAL_TOKENS, demo_config
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ from tam_plugin.errors import ConfigError, MissingDependencyError
 if TYPE_CHECKING:
     from tam_plugin.budget import TokenLayout
     from tam_plugin.checkpoint import Source, TensorLayout
-    from tam_plugin.checkpoint.plan_merge import Parts
+    from tam_plugin.checkpoint.mapping_merge import Parts
     from tam_plugin.patches.hosts.model import Assistant
 
 

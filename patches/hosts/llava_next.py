@@ -21,7 +21,7 @@ from tam_plugin.patches.hosts.host import Host, HostState, LmmsModel
 if TYPE_CHECKING:
     from tam_plugin.budget import TokenLayout
     from tam_plugin.checkpoint import Source, TensorLayout
-    from tam_plugin.checkpoint.plan_merge import Parts
+    from tam_plugin.checkpoint.mapping_merge import Parts
 
 ROOM = "tam_plugin.patches.llava_next"
 """What the row names and does not import: the room's own files read the row."""
@@ -70,7 +70,7 @@ class LlavaNext(Host):
 
     def tensor_layout(self, config: dict[str, Any], names: Iterable[str] | None, where: str) -> TensorLayout:
         """See :class:`Host`."""
-        layout = importlib.import_module(f"{ROOM}.checkpoint_layout")
+        layout = importlib.import_module(f"{ROOM}.checkpoints.tensor_layout")
         return layout.tensor_layout_of(config, layout.NAMES if names is None else names, where)
 
     def token_layout(self, config: dict[str, Any], where: str) -> TokenLayout:
@@ -82,7 +82,7 @@ class LlavaNext(Host):
 
     def open_parts(self, folder: Path, base: Source) -> Parts:
         """See :class:`Host`."""
-        return importlib.import_module(f"{ROOM}.merging").open_parts(folder, base)
+        return importlib.import_module(f"{ROOM}.checkpoints.merging").open_parts(folder, base)
 
 
 def import_llava(*modules: str) -> None:

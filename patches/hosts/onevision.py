@@ -53,7 +53,7 @@ class Onevision(Host):
 
     def tensor_layout(self, config: dict[str, Any], names: Iterable[str] | None, where: str) -> TensorLayout:
         """See :class:`Host`."""
-        layout = importlib.import_module(f"{ROOM}.checkpoint_layout")
+        layout = importlib.import_module(f"{ROOM}.tensor_layout")
         return layout.tensor_layout_of(config, layout.NAMES if names is None else names, where)
 
     def assistant(self, name_or_path: str | None, **options: Any) -> Any:

@@ -120,7 +120,7 @@ def _check(args: argparse.Namespace) -> tuple[str, str, int]:
 
 def model_fields(preset: str) -> dict[str, Any]:
     """Fields of ``LlavaOnevisionConfig`` for a preset; token ids are those of the demo tokenizer."""
-    from tam_plugin.patches.onevision.demo import demo_config, demo_tokenizer
+    from tam_plugin.patches.onevision.tiny import demo_config, demo_tokenizer
 
     config = demo_config(demo_tokenizer()).to_dict()
     config.pop("model_type")
@@ -189,7 +189,7 @@ def training_batch(
     import torch
 
     from tam_plugin.patches.onevision import TamOnevisionConfig, VideoTurn, build_inputs
-    from tam_plugin.patches.onevision.demo import demo_tokenizer
+    from tam_plugin.patches.onevision.tiny import demo_tokenizer
 
     config = TamOnevisionConfig(**fields, tam=TamConfig().to_dict())
     side = config.vision_config.image_size

@@ -19,8 +19,8 @@ from tam_plugin.inductor import Inductor
 from tam_plugin.patches.hosts import host_named, load_assistant
 from tam_plugin.patches.hosts.onevision import Onevision
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_tokenizer
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded
+from tam_plugin.patches.onevision.tiny import demo_tokenizer
 from tam_plugin.video import probe_video, sample_frames
 from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
 

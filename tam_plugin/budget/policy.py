@@ -21,8 +21,8 @@ from tam_plugin.budget.protocol import Policy, check_scale
 from tam_plugin.budget.rules import (
     Context,
     Fallback,
+    Fields,
     GroupRule,
-    Reader,
     read_context,
     read_extension,
     read_fallback,
@@ -98,10 +98,10 @@ class BudgetPolicy(Policy):
             ConfigError: a field is missing, unknown or out of range; the message names it.
         """
         names = {"version", "mode", "context", "grid", "pool_mode", "max_frames", "fallback", "groups", "tasks"}
-        reader = Reader(values, "budget policy", names)
-        if reader.whole("version", 1) != POLICY_VERSION:
+        fields = Fields(values, "budget policy", names)
+        if fields.whole("version", 1) != POLICY_VERSION:
             raise ConfigError(f"budget policy.version = {short(values['version'])}: expected {POLICY_VERSION}")
-        mode = reader.choice("mode", MODES)
+        mode = fields.choice("mode", MODES)
         raw_groups = values.get("groups")
         if not isinstance(raw_groups, dict) or not 1 <= len(raw_groups) <= MAX_GROUPS:
             raise ConfigError(f"groups = {short(raw_groups)}: expected a mapping of 1 to {MAX_GROUPS} names to rules")
@@ -110,12 +110,12 @@ class BudgetPolicy(Policy):
             tasks = read_tasks({} if values.get("tasks") is None else values["tasks"], groups)
         except InputError as error:
             raise ConfigError(f"tasks: {error}") from error
-        grid, pool_mode = reader.whole("grid", 1, MAX_GRID), reader.choice("pool_mode", POOL_MODES)
+        grid, pool_mode = fields.whole("grid", 1, MAX_GRID), fields.choice("pool_mode", POOL_MODES)
         context = read_context(values.get("context"), grid, pool_mode)
         return cls(
             mode=mode,
             context=context if layout is None else dataclasses.replace(context, layout=layout),
-            max_frames=reader.whole("max_frames", 1, MAX_FRAMES),
+            max_frames=fields.whole("max_frames", 1, MAX_FRAMES),
             fallback=read_fallback(values.get("fallback")),
             groups=groups,
             tasks=tasks,

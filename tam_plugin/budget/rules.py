@@ -100,7 +100,7 @@ class Fallback:
     assumed_fps: float
 
 
-class Reader:
+class Fields:
     """Reads typed fields out of a mapping; every refusal names the field, its value and what was expected."""
 
     def __init__(self, values: Any, where: str, fields: set[str]) -> None:
@@ -153,12 +153,12 @@ class Reader:
 
 def read_group(values: Any, where: str) -> GroupRule:
     """A :class:`GroupRule` from its mapping; refuses a minimum above the maximum at any duration."""
-    reader = Reader(values, where, {"frames_per_second", "strides", "min_frames", "max_frames"})
+    fields = Fields(values, where, {"frames_per_second", "strides", "min_frames", "max_frames"})
     rule = GroupRule(
-        frames_per_second=reader.number("frames_per_second", 0.0),
-        strides=reader.strides("strides"),
-        min_frames=reader.curve("min_frames"),
-        max_frames=reader.curve("max_frames"),
+        frames_per_second=fields.number("frames_per_second", 0.0),
+        strides=fields.strides("strides"),
+        min_frames=fields.curve("min_frames"),
+        max_frames=fields.curve("max_frames"),
     )
     for x, _ in rule.min_frames + rule.max_frames:
         low, high = interpolate(rule.min_frames, x), interpolate(rule.max_frames, x)
@@ -183,14 +183,14 @@ def read_extension(extension: TaskExtension, groups: dict[str, GroupRule]) -> Gr
 
 def read_context(values: Any, grid: int, pool_mode: str) -> Context:
     """A :class:`Context` from its mapping."""
-    reader = Reader(
+    fields = Fields(
         values, "context", {"max_context_tokens", "max_output_tokens", "text_reserve_tokens", "newline_position"}
     )
-    newline_position = reader.choice("newline_position", NEWLINE_POSITIONS)
+    newline_position = fields.choice("newline_position", NEWLINE_POSITIONS)
     return Context(
-        max_context_tokens=reader.whole("max_context_tokens", 1),
-        max_output_tokens=reader.whole("max_output_tokens", 0),
-        text_reserve_tokens=reader.whole("text_reserve_tokens", 0),
+        max_context_tokens=fields.whole("max_context_tokens", 1),
+        max_output_tokens=fields.whole("max_output_tokens", 0),
+        text_reserve_tokens=fields.whole("text_reserve_tokens", 0),
         layout=TokenLayout(grid=grid, pool_mode=pool_mode, newline_position=newline_position),
     )
 
@@ -204,17 +204,17 @@ def read_fallback(values: Any) -> Fallback:
     }
     names = {"min_confidence", "unknown_duration_s", "shortest_s", "longest_s", "assumed_fps", *baseline}
     # Policies that were written before there was a baseline take the default one.
-    reader = Reader({**baseline, **values} if isinstance(values, dict) else values, "fallback", names)
-    shortest_s = reader.number("shortest_s", 0.0)
+    fields = Fields({**baseline, **values} if isinstance(values, dict) else values, "fallback", names)
+    shortest_s = fields.number("shortest_s", 0.0)
     return Fallback(
-        min_confidence=reader.number("min_confidence", 0.0, 1.0),
-        baseline_confidence=reader.number("baseline_confidence", 0.0, 1.0),
-        baseline_frames=reader.whole("baseline_frames", 1),
-        baseline_stride=reader.whole("baseline_stride", 1),
-        unknown_duration_s=reader.number("unknown_duration_s", 0.1),
+        min_confidence=fields.number("min_confidence", 0.0, 1.0),
+        baseline_confidence=fields.number("baseline_confidence", 0.0, 1.0),
+        baseline_frames=fields.whole("baseline_frames", 1),
+        baseline_stride=fields.whole("baseline_stride", 1),
+        unknown_duration_s=fields.number("unknown_duration_s", 0.1),
         shortest_s=shortest_s,
-        longest_s=reader.number("longest_s", shortest_s),
-        assumed_fps=reader.number("assumed_fps", 0.1),
+        longest_s=fields.number("longest_s", shortest_s),
+        assumed_fps=fields.number("assumed_fps", 0.1),
     )
 
 

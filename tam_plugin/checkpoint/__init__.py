@@ -5,7 +5,7 @@ The core knows tensors by a :class:`TensorLayout` that it is handed; the layouts
 
 from tam_plugin.checkpoint.convert import Summary, densify, merge, upcycle
 from tam_plugin.checkpoint.figures import inspect
-from tam_plugin.checkpoint.layout import TensorLayout
 from tam_plugin.checkpoint.source import Source, open_source
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 
 __all__ = ["Source", "Summary", "TensorLayout", "densify", "inspect", "merge", "open_source", "upcycle"]

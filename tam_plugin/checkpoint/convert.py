@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.checkpoint.journal import dense_part
-from tam_plugin.checkpoint.layout import TensorLayout
-from tam_plugin.checkpoint.plan import Change, to_mixture
-from tam_plugin.checkpoint.plan_dense import DenseChoice, to_dense
-from tam_plugin.checkpoint.plan_merge import Parts, to_merged
+from tam_plugin.checkpoint.mapping import Change, to_mixture
+from tam_plugin.checkpoint.mapping_dense import DenseChoice, to_dense
+from tam_plugin.checkpoint.mapping_merge import Parts, to_merged
 from tam_plugin.checkpoint.source import Source, identity
 from tam_plugin.checkpoint.target import Options, execute, files_of, resolve_transfer
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from tam_plugin.budget import FixedPolicy, Policy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
-from tam_plugin.checkpoint.layout import TensorLayout
-from tam_plugin.checkpoint.plan import projector_children, to_mixture
+from tam_plugin.checkpoint.mapping import projector_children, to_mixture
 from tam_plugin.checkpoint.source import Source
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.flops import EncoderShape, LanguageShape, ModelShape, ProjectorShape, count_flops

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.checkpoint.journal import FinishedFiles, check_target
-from tam_plugin.checkpoint.plan import Change, copied
+from tam_plugin.checkpoint.mapping import Change, copied
 from tam_plugin.checkpoint.source import CONFIG, INDEX, Source
 from tam_plugin.checkpoint.writing import (
     CHUNK_BYTES,

@@ -13,8 +13,8 @@ from tam_plugin.errors import InputError, one_line, printable
 
 if TYPE_CHECKING:
     from tam_plugin.deciding import Decision
+    from tam_plugin.page import Case
     from tam_plugin.patches.hosts.model import Answer, Assistant
-    from tam_plugin.report import Case
     from tam_plugin.video import SampledVideo
     from tam_plugin.vision import RoutingCollector
 
@@ -38,8 +38,8 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decide, sample, encode, answer, print."""
     from tam_plugin.budget import read_policy
+    from tam_plugin.page import write_case
     from tam_plugin.patches.hosts import load_assistant
-    from tam_plugin.report import write_case
     from tam_plugin.video import contact_sheet
     from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
     from tam_plugin.vision import collect_routing
@@ -118,7 +118,7 @@ def _case(
 ) -> Case:
     """What the page of this question shows."""
     from tam_plugin.budget import FixedPolicy
-    from tam_plugin.report import Case
+    from tam_plugin.page import Case
     from tam_plugin.vision import RoutingStatistics
 
     distribution = decision.distribution

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from tam_plugin.budget import read_policy
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
-    from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
+    from tam_plugin.patches.llava_next.data.sampling import FRAME_FOLDER_FPS
     from tam_plugin.plans.journal import Shard
     from tam_plugin.plans.making import make_plans
     from tam_plugin.plans.request import Request

@@ -68,7 +68,7 @@ def run_preview(args: argparse.Namespace) -> int:
         raise InputError(f"--gpus {args.gpus}: expected at least 1")
     host_named("llava").require()
     activation.start()
-    from tam_plugin.patches.llava_next.preview import preview
+    from tam_plugin.patches.llava_next.command_line.preview import preview
 
     with contextlib.redirect_stdout(io.StringIO()):  # the host prints as it is imported
         found = preview(args.arguments, gpus=args.gpus)

@@ -102,7 +102,7 @@ def _inspect(args: argparse.Namespace, source: Source, layout: TensorLayout) -> 
 
 def _convert(args: argparse.Namespace, source: Source, layout: TensorLayout) -> str:
     from tam_plugin.checkpoint import densify, upcycle
-    from tam_plugin.checkpoint.plan_dense import DenseChoice
+    from tam_plugin.checkpoint.mapping_dense import DenseChoice
     from tam_plugin.checkpoint.target import Options
     from tam_plugin.inductor.stored import STORED_NAME, inductor_files, inductor_folder, store_inductor
 

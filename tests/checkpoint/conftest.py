@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tam_plugin.cli.main import main
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 IMAGE_SIZE = 70
 TO_4 = (

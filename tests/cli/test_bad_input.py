@@ -83,7 +83,7 @@ def test_refusals(bad, sample_clip, capsys, monkeypatch, command, video, extra, 
 def test_a_config_with_another_number_of_experts(sample_clip, capsys, tmp_path):
     from tam_plugin import TamConfig
     from tam_plugin.patches.onevision import upgrade_dense
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(image_size=84, patch_size=14)
     upgrade_dense(dense, TamConfig()).save_pretrained(tmp_path)

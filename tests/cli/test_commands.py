@@ -151,7 +151,7 @@ def test_answers_are_printed_as_text(capsys, monkeypatch):
 def test_ask_runs_a_saved_checkpoint(capsys, sample_clip, tmp_path):
     from tam_plugin import TamConfig
     from tam_plugin.patches.onevision import upgrade_dense
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(seed=3, image_size=84, patch_size=14)
     upgrade_dense(dense, TamConfig()).save_pretrained(tmp_path)

@@ -89,7 +89,7 @@ def test_a_defect_is_a_defect(error):
 
 @pytest.mark.slow
 def test_a_limit_on_the_size_of_files(tmp_path):
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(image_size=84, patch_size=14)
     dense.save_pretrained(tmp_path / "dense")

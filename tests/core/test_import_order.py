@@ -25,7 +25,7 @@ storage headers config
 model_folder
 inductor budget video
 vision deciding flops
-planning plans training checkpoint report
+planning plans training checkpoint page
 patches.record patches.sources patches.words patches.checkpoint_checks
 patches.hosts
 patches.lifecycle patches.compat

@@ -13,7 +13,7 @@ from tam_plugin.budget.layout import NEWLINE_POSITIONS
 from tam_plugin.budget.reducers import unregister_reducer
 from tam_plugin.config import POOL_MODES, TamConfig
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
 from tam_plugin.taxonomy import TaskDistribution
 from tam_plugin.vision import pool_tokens, with_newlines

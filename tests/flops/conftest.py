@@ -20,7 +20,7 @@ from tam_plugin.budget import TokenLayout
 from tam_plugin.flops import EncoderShape, Flops, LanguageShape, ModelShape, ProjectorShape
 from tam_plugin.flops.operations import encoder_gate_flops
 from tam_plugin.patches.onevision import VideoTurn, build_inputs, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 IMAGE_SIZE, GRID = 70, 5
 

@@ -27,7 +27,7 @@ from tam_plugin.cli.main import main as tam
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.model import DEFAULT_FOLDER
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 from tam_plugin.video import SampledVideo, VideoInfo
 from tests.checkpoint.test_merge import Material
 from tests.fuzz.harness import Limits, Result, Verdict, in_process, parser_of, right, run, wrong

@@ -87,7 +87,7 @@ def test_ordinary_rows_are_the_hosts_in_both_ways(folder, row):
     """As the host makes them; and the way that forged rows go gives the same."""
     from llava.train.train import preprocess, preprocess_multimodal
 
-    from tam_plugin.patches.llava_next.marks import WordsTokenizer, arranged, own_marks
+    from tam_plugin.patches.llava_next.data.marks import WordsTokenizer, arranged, own_marks
 
     dataset = tam(folder, [row], tam_model(instruction={"time": False}))
     own, has_image = own_marks(row), own_marks(row) > 0
@@ -115,7 +115,7 @@ def test_llama_3_whose_template_strips(folder):
     """Ordinary turns as the host encodes them; forged ones with the marks of ordinary ones."""
     from llava.train.train import preprocess_llama3
 
-    from tam_plugin.patches.llava_next.marks import WordsTokenizer
+    from tam_plugin.patches.llava_next.data.marks import WordsTokenizer
 
     tokenizer = copy.deepcopy(tam(folder, [of_text("fine")]).tokenizer)
     names = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]

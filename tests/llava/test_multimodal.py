@@ -65,7 +65,7 @@ def test_tokens_are_those_of_the_budget(newline, stride):
 @pytest.mark.parametrize(("merge_type", "newline"), [("flat", "grid"), ("spatial", "one_token"), ("spatial", "frame")])
 @torch.no_grad()
 def test_newline_position_is_where_the_host_really_puts_them(merge_type, newline):
-    from tam_plugin.patches.llava_next.model_config import newline_position
+    from tam_plugin.patches.llava_next.model.model_config import newline_position
 
     model = tam_model(newline)
     model.config.mm_patch_merge_type = merge_type
@@ -122,11 +122,11 @@ def test_a_stride_without_projector_is_named():
 
 
 def test_nothing_is_left_of_a_call_that_failed():
-    from tam_plugin.patches.llava_next.multimodal import current_plan
+    from tam_plugin.patches.llava_next.model.multimodal import current_entries
 
     with pytest.raises(InputError):
         embeddings(tam_model(), batch([row(9)]), [pixels(3)], [video(5)])
-    assert current_plan() is None
+    assert current_entries() is None
 
 
 @torch.no_grad()

@@ -140,7 +140,7 @@ def test_listed_samples_are_left_out_and_not_counted(folder, tmp_path):
     assert dataset.bad_samples.total == 3
     host = host_dataset(folder, tam_model(), rows)
     host.list_data_dict = [rows[5], rows[0], rows[3], rows[-1]]
-    from tam_plugin.patches.llava_next.plans import without_listed
+    from tam_plugin.patches.llava_next.data.plans import without_listed
 
     assert [r["id"] for r in without_listed(host, options["tam_skip"]).list_data_dict] == [2, 0]
     assert len(host.list_data_dict) == 4
@@ -153,7 +153,7 @@ def test_listed_samples_are_left_out_and_not_counted(folder, tmp_path):
 
 def test_a_file_that_is_no_list_is_refused(tmp_path):
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     other = write(tmp_path / "bad_samples.jsonl", [{"index": 0, "name": "a.mp4", "reason": "gone"}])
     for path, reason in ((other, "is no list of bad rows"), (tmp_path, "Is a directory")):
@@ -220,7 +220,7 @@ def test_another_inductor_is_refused(folder, tmp_path):
 
 def test_a_sample_without_a_plan_is_named_before_training(folder, tmp_path):
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.plans import attach_plans
+    from tam_plugin.patches.llava_next.data.plans import attach_plans
 
     rows = samples()
     dataset = with_plans(folder, rows, out=str(tmp_path / "plans"))
@@ -235,7 +235,7 @@ def test_a_sample_without_a_plan_is_named_before_training(folder, tmp_path):
 
 def test_no_plans_there(tmp_path):
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     with pytest.raises(ConfigError, match=r"--tam_plans: no plans in .*: expected a folder that 'tam plan-data"):
         TamArguments(tam_plans=str(tmp_path))

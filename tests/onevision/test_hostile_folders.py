@@ -13,7 +13,7 @@ from tam_plugin.budget.policy import DEFAULT_POLICY
 from tam_plugin.errors import ConfigError
 from tam_plugin.inductor.model import DEFAULT_FOLDER
 from tam_plugin.patches.onevision import VideoAssistant, load, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 from ..hostile import is_refusal, limited_many
 

@@ -12,7 +12,7 @@ from tam_plugin.budget import BudgetPolicy
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.onevision import TamOnevisionConfig, VideoTurn, build_inputs
 from tam_plugin.patches.onevision.batching import assign_videos
-from tam_plugin.patches.onevision.demo import demo_config, demo_tokenizer
+from tam_plugin.patches.onevision.tiny import demo_config, demo_tokenizer
 
 TOKENIZER = demo_tokenizer()
 

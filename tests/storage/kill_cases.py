@@ -43,7 +43,7 @@ def merge(run: str, base: str) -> Callable[..., None]:
 
     from tam_plugin.checkpoint import merge, open_source
     from tam_plugin.checkpoint.target import Options
-    from tam_plugin.patches.llava_next.merging import open_parts
+    from tam_plugin.patches.llava_next.checkpoints.merging import open_parts
 
     torch.set_num_threads(1)
     opened = open_source(base)
