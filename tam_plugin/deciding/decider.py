@@ -15,8 +15,8 @@ from tam_plugin.taxonomy import TaskDistribution
 if TYPE_CHECKING:
     from tam_plugin.inductor import Inductor
 
-TEXT_STEP = 256
-"""Room for text is kept in steps of this many tokens, so that few policies are made."""
+MOST_ADAPTED = 64
+"""Adapted policies that are kept: one for each length of text and answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +130,11 @@ class Decider:
         """
         if self.layout is None:
             return self.policy
-        key = (-(-text_tokens // TEXT_STEP) * TEXT_STEP, output_tokens)
+        key = (text_tokens, output_tokens)
         if key not in self._adapted:
-            self._adapted[key] = self.policy.adapted(self.layout, text_tokens=key[0], output_tokens=output_tokens)
+            if len(self._adapted) >= MOST_ADAPTED:
+                del self._adapted[next(iter(self._adapted))]
+            self._adapted[key] = self.policy.adapted(self.layout, text_tokens=text_tokens, output_tokens=output_tokens)
         return self._adapted[key]
 
     def policy_for(self, text: str, output_tokens: int = 0) -> Policy:
