@@ -107,6 +107,7 @@ def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str,
     from tam_plugin.inductor.stored import inductor_fingerprint
 
     values = policy_values(policy)
+    context = values.get("context", {}).get("max_context_tokens", policy.layout.context_tokens)
     return {
         "format": FORMAT,
         "tam_plugin": tam_plugin.__version__,
@@ -114,7 +115,7 @@ def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str,
         "video_folder": request.video_folder and os.path.abspath(request.video_folder),
         "image_fps": request.image_fps,
         "inductor": inductor_fingerprint(request.inductor),
-        "layout": policy.layout.to_dict() | {"max_context_tokens": policy.layout.context_tokens},
+        "layout": policy.layout.to_dict() | {"max_context_tokens": context},
         "policy": values,
         "policy_sha256": values_sha256(values),
         "batch_size": request.batch_size,

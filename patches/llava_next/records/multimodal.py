@@ -51,7 +51,12 @@ def _prepare(original: Callable) -> Callable:
 def _encode_images(original: Callable) -> Callable:
     @functools.wraps(original)
     def encode_images(self, images):
-        from tam_plugin.patches.llava_next.model.multimodal import SampleTokens, current_entries, encode_batch, pool_batch
+        from tam_plugin.patches.llava_next.model.multimodal import (
+            SampleTokens,
+            current_entries,
+            encode_batch,
+            pool_batch,
+        )
 
         plan = current_entries()
         if plan is None:
