@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tam_plugin import addons
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.patches.hosts.host import ROWS, Host, LmmsModel, either
 from tam_plugin.patches.hosts.llava_next import LlavaNext
@@ -29,6 +30,8 @@ def host_named(name: str) -> Host:
         InputError: there is none.
     """
     if name not in ROWS:
+        addons.load()
+    if name not in ROWS:
         raise InputError(f"host {name!r}: expected one of {', '.join(ROWS)}")
     return ROWS[name]
 
@@ -38,6 +41,10 @@ def find_host(config: Mapping[str, Any]) -> Host | None:
 
     The host that was registered last is asked first, so that a derived host can take its own checkpoints.
     """
+    found = next((host for host in reversed(hosts()) if host.owns(config)), None)
+    if found is not None:
+        return found
+    addons.load()
     return next((host for host in reversed(hosts()) if host.owns(config)), None)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from tam_plugin import addons
 from tam_plugin.budget.fixed import KIND, FixedPolicy
 from tam_plugin.budget.policy import BudgetPolicy
 from tam_plugin.budget.protocol import Policy
@@ -60,9 +62,13 @@ def read_policy(policy: str | Mapping[str, Any] | None) -> Policy:
         if kind is None:
             return BudgetPolicy.from_dict(dict(policy))
         if kind not in _KINDS:
+            addons.load()
+        if kind not in _KINDS:
             raise ConfigError(f"policy: kind = {short(kind)}: expected one of {', '.join(_KINDS)}, or no kind")
         return _KINDS[kind].from_dict(dict(policy))
     kind, colon, text = (policy or "").partition(":")
+    if colon and kind not in _KINDS and kind.isidentifier() and not os.path.exists(str(policy)):
+        addons.load()
     if colon and kind in _KINDS:
         return _KINDS[kind].from_text(text)
     return BudgetPolicy.from_yaml(policy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tam_plugin import addons
 from tam_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def reducer_named(name: str) -> TokenReducer:
     Raises:
         ConfigError: there is none; the message lists those that are.
     """
+    if name not in _REDUCERS:
+        addons.load()
     if name not in _REDUCERS:
         known = f"expected one of {', '.join(sorted(_REDUCERS))}" if _REDUCERS else "none is registered"
         raise ConfigError(f"ProjectorConfig.reducer = {name!r}: {known}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tam_plugin import addons
 from tam_plugin.errors import InputError
 from tam_plugin.video.indices import snap_indices, uniform_indices
 
@@ -142,6 +143,8 @@ def sampler_named(name: str) -> Sampler:
     Raises:
         InputError: there is none; the message lists the names.
     """
+    if isinstance(name, str) and name not in _SAMPLERS:
+        addons.load()
     sampler = _SAMPLERS.get(name) if isinstance(name, str) else None
     if sampler is None:
         raise InputError(f"sampler {name!r}: expected one of {', '.join(_SAMPLERS)}")

@@ -20,7 +20,7 @@ from tests.core.test_packaging import PLACES
 FLOORS = """
 installing
 errors
-bounds files hub taxonomy
+bounds files hub taxonomy addons
 storage headers config
 model_folder
 inductor budget video
