@@ -13,6 +13,7 @@ import torch
 from tam_plugin.bench.step import model_fields
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import TamConfig
+from tam_plugin.deciding import Sampling, take
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.flops import Subject, from_path
 from tam_plugin.inductor import Inductor
@@ -21,8 +22,7 @@ from tam_plugin.patches.hosts.onevision import Onevision
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded
 from tam_plugin.patches.onevision.tiny import demo_tokenizer
-from tam_plugin.video import probe_video, sample_frames
-from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
+from tam_plugin.video import open_video, probe_video
 
 DENSE, TAM = "dense", "TAM"
 PARTS = ("frames", "tower", "prefill", "decoding", "rest")
@@ -70,8 +70,9 @@ class WholeAnswer:
         start, cpu_start = time.perf_counter(), time.process_time()
         if self._inductor is not None:
             self._inductor.classify(self._query, self.info.duration_s)
-        probe_video(self._path)
-        video = sample_frames(self._path, self.budget, size=NATIVE_SIZE_LIMIT)
+        with open_video(self._path) as opened:
+            assert opened.info  # what the decision needs
+            video = take(opened, self.budget.num_frames, Sampling(), query=self._query)
         parts["frames"] = time.perf_counter() - start
         clocks = [_Clock(model.model.vision_tower), _Clock(model.model.language_model)]
         answer = self.assistant.answer(video, self._query, self.budget, max_new_tokens=self._new_tokens)
