@@ -13,10 +13,10 @@ export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 LLAVA_NEXT_HOME ?= $(HOME)/.cache/tam_plugin/LLaVA-NeXT
-.PHONY: help demo test hosttest evaltest coverage lint format bench clean
+.PHONY: help demo test test-fast hosttest evaltest coverage lint format bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ HOST_READY := $(if $(wildcard $(LLAVA_NEXT_HOME)/llava/__init__.py),$(VENV)/.hos
 test: $(VENV)/.test $(HOST_READY)  ## run the tests (make test TRANSFORMERS=4.57.6 VENV=.venv-4.57 for another host version)
 	$(ONE_THREAD) LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest
 
+test-fast: $(VENV)/.test  ## run the quick tests: none marked slow, none of LLaVA-NeXT
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" --ignore=tests/llava
+
 $(VENV)/.host: $(VENV)/.test
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,llava-host]'
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt --no-build-isolation deepspeed
@@ -69,7 +72,9 @@ evaltest: $(EVAL_VENV)/.eval  ## run the lmms-eval tests in an environment of th
 coverage: $(VENV)/.test  ## run the tests and print the coverage of every file
 	$(ONE_THREAD) $(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
+# mypy does not read package_dir: these links show it tam_plugin.patches and tam_plugin.eval where they are installed.
 lint: $(VENV)/.dev  ## style and types
+	@rm -rf build/lint && mkdir -p build/lint/tam_plugin && ln -s ../../../patches ../../../eval build/lint/tam_plugin
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 format: $(VENV)/.dev  ## rewrite to the project's style

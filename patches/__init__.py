@@ -5,6 +5,5 @@
 """
 
 from tam_plugin.patches.activation import install, installed, status, uninstall
-from tam_plugin.patches.hosts import Host, hosts
 
-__all__ = ["Host", "hosts", "install", "installed", "status", "uninstall"]
+__all__ = ["install", "installed", "status", "uninstall"]

@@ -1,4 +1,8 @@
-"""Install, uninstall and status of the LLaVA-NeXT patches, and what happens when ``llava`` is first imported."""
+"""Install, uninstall and status of the LLaVA-NeXT patches, and what happens when ``llava`` is first imported.
+
+Records on another package (lmms-eval's) have a patcher of their own, which their owner applies; :func:`uninstall` and
+:func:`status` see it too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from tam_plugin.errors import InputError
-from tam_plugin.patches.hosts import is_llava_next
+from tam_plugin.patches.hosts.llava_next import is_llava_next
 from tam_plugin.patches.import_hooks import PostImportFinder, remove_waiter
 from tam_plugin.patches.lifecycle import Patcher
 from tam_plugin.patches.record import Patch
@@ -19,6 +23,8 @@ GROUPS = ("compat", "tam")
 _GUARD = threading.RLock()
 _FOLLOWED: set[str] = set()
 """Names of the records that :func:`_finder` applies."""
+_OTHERS: list[Patcher] = []
+"""Patchers of other packages than the host."""
 
 
 def patcher() -> Patcher:
@@ -32,6 +38,13 @@ def _patcher() -> Patcher:
     from tam_plugin.patches import compat, llava_next
 
     return Patcher([*compat.RECORDS, *llava_next.RECORDS], rebind=HOST)
+
+
+def add_patcher(other: Patcher) -> None:
+    """Let :func:`uninstall` take back what ``other`` changes, and :func:`status` list it; again does nothing."""
+    with _GUARD:
+        if other not in _OTHERS:
+            _OTHERS.append(other)
 
 
 def install(only: str | None = None) -> None:
@@ -60,7 +73,8 @@ def uninstall() -> None:
     with _GUARD:
         _finder().remove()
         _FOLLOWED.clear()
-    patcher().undo()
+    for one in (*_OTHERS, patcher()):
+        one.undo()
 
 
 @contextmanager
@@ -72,7 +86,7 @@ def installed(only: str | None = None) -> Iterator[None]:
 
 def status() -> list[dict[str, str]]:
     """One row a patch: name, group, target, reason, and whether it is applied."""
-    return patcher().status()
+    return [row for one in (patcher(), *_OTHERS) for row in one.status()]
 
 
 def start() -> None:

@@ -47,9 +47,12 @@ class ImportHook:
             spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None:
                 if hasattr(spec.loader, "exec_module"):  # a namespace package has no loader, and nothing to execute
-                    spec.loader = _CallingLoader(spec.loader, self)
+                    spec.loader = self._calling(spec.loader)
                 return spec
         return None
+
+    def _calling(self, loader):
+        return _CallingLoader(loader, self)
 
 
 class _CallingLoader:

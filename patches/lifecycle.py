@@ -180,7 +180,7 @@ class Patcher:
 
         The host itself catches such errors, so that a package of it can be there without its contents.
         """
-        found = [(name, module) for name, module in list(sys.modules.items()) if name.startswith(self._host + ".")]
+        found = [(name, module) for name, module in sys.modules.copy().items() if name.startswith(self._host + ".")]
         if self._host not in sys.modules:  # asked after the list was made: no other thread is importing what is in it
             for name, module in found:
                 if sys.modules.get(name) is module:
@@ -283,6 +283,6 @@ def _whole(name: str) -> ModuleType | None:
 def _modules_of(package: str) -> list[ModuleType]:
     return [
         module
-        for name, module in list(sys.modules.items())
+        for name, module in sys.modules.copy().items()
         if isinstance(module, ModuleType) and (name == package or name.startswith(package + "."))
     ]

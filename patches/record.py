@@ -33,12 +33,14 @@ class Patch:
         target: ``package.module:attribute`` or ``package.module:Class.method``.
         reason: why, in one sentence; ``tam doctor`` prints it.
         wrap: takes the original (:data:`ABSENT` if there is none) and returns what takes its place.
-        group: ``tam`` (what a TAM model needs) or ``compat`` (what the host itself needs on today's packages).
+        group: ``tam`` (what a TAM model needs), ``compat`` (what the host itself needs on today's packages) or ``eval``
+            (what lmms-eval is told).
         signatures: accepted parameter names of a callable target, each a full tuple; empty skips the check.
         may_be_absent: whether the attribute may be missing, because the patch provides it.
         needed: given the target's module, whether the symptom is present; a record that is not needed is skipped.
         requires: ``package.module:attribute`` symbols that must exist for the record to be of use (an older host
             without them skips it).
+        remedy: what to do where the target is another than the record was written for; errors end with it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Patch:
     may_be_absent: bool = False
     needed: Callable[[ModuleType], bool] = _always
     requires: tuple[str, ...] = ()
+    remedy: str = "see 'tam doctor'; TAM_PLUGIN=0 runs the host without the plugin"
 
     @property
     def module_name(self) -> str:
@@ -103,8 +106,8 @@ class Patch:
     def drift(self, what: str) -> HostDriftError:
         """The error for a host that this record was not written for."""
         return HostDriftError(
-            f"patch {self.name}: {self.target}: {what}; this host is not one the plugin was written for (see 'tam "
-            "doctor'; TAM_PLUGIN=0 runs the host without the plugin)"
+            f"patch {self.name}: {self.target}: {what}; this {self.module_name.partition('.')[0]} is not one that the "
+            f"plugin was written for ({self.remedy})"
         )
 
 

@@ -1,14 +1,18 @@
-"""Models that training starts from, by their config.json: what stands under a name, and whether it is a SigLIP."""
+"""Models by their config.json: what stands under a name, and whether it is a SigLIP."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.errors import InputError
+from tam_plugin.bounds import check_sizes
+from tam_plugin.config import short
+from tam_plugin.errors import InputError, TamError, reason_of
 from tam_plugin.files import read_json
 from tam_plugin.hub import missing_folder
+from tam_plugin.model_folder import check_folder
 
 SIGLIP_VISION = "siglip_vision_model"
 
@@ -21,22 +25,42 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     """
     from transformers.utils import cached_file
 
-    if problem := missing_folder(name_or_path):
-        raise InputError(problem)
-    if os.path.isdir(name_or_path):
+    if not name_or_path.strip():
+        raise InputError("the model's name is empty: expected a checkpoint directory or a hub name")
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(name_or_path)  # raises for a name that no folder can have
+        if problem := missing_folder(name_or_path):
+            raise InputError(problem)
+        if not os.path.isdir(name_or_path):
+            return read_json(str(cached_file(name_or_path, "config.json")))
         path = Path(name_or_path) / "config.json"
         if not path.exists():
             raise InputError(f"{name_or_path!r} holds no config.json: expected a model checkpoint directory")
         return read_json(path)
-    try:
-        return read_json(str(cached_file(name_or_path, "config.json")))
-    except InputError:
+    except TamError:
         raise
     except (OSError, ValueError) as error:
         raise InputError(
-            f"no model can be read from {name_or_path!r}: there is no such folder, and no model of this name in the "
-            "local hub cache or on the hub as far as it can be reached"
+            f"no model can be read from {short(name_or_path)}: there is no such folder, and no model of this name in "
+            "the local hub cache or on the hub as far as it can be reached"
         ) from error
+    except Exception as error:  # the HTTP library raises its own
+        raise InputError(f"no model can be read from {short(name_or_path)}: {reason_of(error)}") from error
+
+
+def checkpoint_config(name_or_path: str) -> dict[str, Any]:
+    """config.json of a checkpoint that is about to be loaded, its folder and its sizes checked.
+
+    Raises:
+        InputError: there is none, or the folder holds what no checkpoint holds.
+        ConfigError: a size is none that a model has.
+    """
+    values = read_config(name_or_path)
+    if os.path.isdir(name_or_path):
+        check_folder(name_or_path)
+    check_sizes(values, f"{name_or_path}/config.json")
+    return values
 
 
 def siglip_vision_fields(values: dict[str, Any]) -> dict[str, Any] | None:

@@ -82,9 +82,9 @@ def encode_prompt(tokenizer: Any, parts: Sequence[str | int]) -> list[int]:
     for part in parts:
         pieces = [part] if isinstance(part, (int, Words)) else pattern.split(part)
         for piece in pieces:
-            number = special.get(piece) if not isinstance(piece, (int, Words)) else piece
-            if not isinstance(number, int):
-                text += piece
+            number = piece if isinstance(piece, int) else None if isinstance(piece, Words) else special.get(piece)
+            if number is None:
+                text += str(piece)
                 continue
             ids += [*encode_words(tokenizer, text), number] if text else [number]
             text = ""

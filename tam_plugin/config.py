@@ -76,6 +76,8 @@ class ProjectorConfig:
         pool_order: ``after_projector`` is the hosts' order and equals an upgraded dense checkpoint;
             ``before_projector`` is the paper's wording and cheaper.
         image_stride: the projector that still images take.
+        reducer: name of the token reducer that follows the projector, or None
+            (:func:`tam_plugin.budget.register_reducer`).
     """
 
     strides: tuple[int, ...] = (1, 2, 3, 4)
@@ -85,6 +87,7 @@ class ProjectorConfig:
     pool_mode: str = "bilinear"
     pool_order: str = "after_projector"
     image_stride: int = 1
+    reducer: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.strides, (list, tuple)):
@@ -103,6 +106,7 @@ class ProjectorConfig:
         _check_int(self, "num_experts", 1, MAX_EXPERTS)
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "image_stride", self.strides)
+        _check_type(self, "reducer", (str, type(None)), "the name of a token reducer, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +165,8 @@ class TamConfig:
         """A mapping of plain values (JSON and YAML safe); ``from_dict`` gives the same config back."""
         plain = dataclasses.asdict(self)
         plain["projector"]["strides"] = list(self.projector.strides)
+        if self.projector.reducer is None:  # versions before there were token reducers refuse the field
+            del plain["projector"]["reducer"]
         return plain
 
     @classmethod

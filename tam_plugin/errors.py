@@ -104,7 +104,8 @@ def require(module: str, *, needed_for: str, extra: str | None = None):
         if isinstance(error, ModuleNotFoundError) and error.name == package:
             state, remedy = "is not installed", install_command(package, extra)
         else:
-            state, remedy = f"does not load ({reason_of(error)})", remedy_of(error, package)
+            reason = reason_of(error)
+            state, remedy = f"does not load ({reason})", remedy_of(error, package, reason)
         raise MissingDependencyError(f"{needed_for} needs the package {package!r}, which {state}", remedy) from error
 
 

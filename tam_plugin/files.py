@@ -31,6 +31,7 @@ MAX_DEPTH = 32
 
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 _NO_ALIASES = "anchors, aliases and merge keys are not taken here; write the values out"
+_LONGEST_INTEGER = 20
 _HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")
 
 
@@ -108,7 +109,8 @@ def parse_json(text: bytes | str, *, strict: bool = True) -> Any:
 
     Args:
         text: in UTF-8.
-        strict: refuse a key that stands twice, numbers that no float holds, and halves of characters.
+        strict: refuse a key that stands twice, numbers that no float holds, and halves of characters; otherwise an
+            absurdly long whole number does not cost the rest: it becomes a float.
 
     Raises:
         ValueError: it is no JSON, nested deeper than :data:`MAX_DEPTH`, or not strict.
@@ -116,11 +118,18 @@ def parse_json(text: bytes | str, *, strict: bool = True) -> Any:
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        values = json.loads(text, object_pairs_hook=_unique if strict else None)
+        values = json.loads(
+            text, object_pairs_hook=_unique if strict else None, parse_int=None if strict else whole_number
+        )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_tree(values, strict=strict)
     return values
+
+
+def whole_number(digits: str) -> int | float:
+    """The whole number of some digits, or, where they are absurdly many, a float."""
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
 def read_yaml(path: str | os.PathLike[str], *, what: str, error: type[TamError] = ConfigError) -> Any:

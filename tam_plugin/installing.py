@@ -6,8 +6,6 @@ import importlib.metadata
 import importlib.util
 import re
 
-from tam_plugin.errors import reason_of
-
 NO_TORCHVISION = (
     "torchvision {torchvision} does not fit torch {torch}: 'pip uninstall torchvision' (nothing here needs it), or "
     "install the torchvision of the same release and build as torch"
@@ -57,15 +55,14 @@ def requirements_of(extra: str) -> list[str]:
     return [requirement for requirement, marker in pairs if re.search(rf"""extra == ['"]{extra}['"]""", marker)]
 
 
-def remedy_of(error: BaseException, package: str, printed: str = "") -> str:
+def remedy_of(error: BaseException, package: str, reason: str) -> str:
     """What to do about a package that is installed but raised ``error`` when it was imported.
 
     Args:
         error: what importing it raised.
         package: its importable name.
-        printed: what it printed of the cause, where the error does not say it.
+        reason: what is said of the cause, by the error (:func:`~tam_plugin.errors.reason_of`) or in what was printed.
     """
-    reason = f"{printed} {reason_of(error)}"
     if "torchvision::" in reason or re.search(r"torchvision\S*: undefined symbol", reason):
         return NO_TORCHVISION.format(torchvision=installed_version("torchvision"), torch=installed_version("torch"))
     missing = missing_module(error)

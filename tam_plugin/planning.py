@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from tam_plugin.budget import BudgetPolicy, VisualBudget
-
-if TYPE_CHECKING:
-    from tam_plugin.inductor import Inductor
+from tam_plugin.budget import VisualBudget, read_policy
+from tam_plugin.deciding import Decider
 
 
 @lru_cache(maxsize=1)
-def _defaults() -> tuple[Inductor, BudgetPolicy]:
-    from tam_plugin.inductor import Inductor
-
-    return Inductor.from_pretrained(), BudgetPolicy.from_yaml()
+def _default() -> Decider:
+    return Decider(read_policy(None))
 
 
 def plan(query: str, duration_s: float | None, options: Sequence[str] | None = None) -> VisualBudget:
@@ -30,5 +25,4 @@ def plan(query: str, duration_s: float | None, options: Sequence[str] | None = N
     Raises:
         InputError: the query is empty, or the duration is 0, negative or not finite.
     """
-    inductor, policy = _defaults()
-    return policy.budget(inductor.classify(query, duration_s=duration_s, options=options), duration_s)
+    return _default().decide(query, duration_s, options=options).budget

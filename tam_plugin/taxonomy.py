@@ -1,6 +1,8 @@
 """The eight task types of the paper (Tab. 7), their sensitivity groups (App. A.2), and a distribution over them.
 
-This is the only place that knows names, order and definitions; everything else reads them from here.
+This is the only place that knows names, order and definitions; everything else reads them from here. An Inductor may
+know task types beyond the eight (:class:`TaskExtension`, Tab. 12). Whatever names a question's task type takes an
+:data:`AnyTask` and reads its ``index``, ``label`` and ``description``, which both kinds have.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from tam_plugin.errors import InputError
 
@@ -145,24 +147,25 @@ def check_duration_s(duration_s: float | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskExtension:
-    """A task type beyond the eight, that an Inductor was extended by, and how the policy is to treat it.
+    """A task type beyond the eight, that an Inductor was extended by, and how the policy is to treat it (Tab. 12).
 
     Attributes:
         label: its name.
         description: what belongs to it, in a sentence.
         group: the policy group whose rule it takes; None if it brings a rule.
         rule: a rule of its own, as a group of the policy file has it; None if it takes a group's. The policy checks it.
-        probability: the Inductor's probability of it for one query, among the eight and every extension.
+        index: its number after the eight, from 9, in the order of the Inductor's labels beyond the eight; the number
+            by which files of labelled rows name it.
 
     Raises:
-        InputError: no label, not exactly one of ``group`` and ``rule``, or a probability outside [0, 1].
+        InputError: no label, not exactly one of ``group`` and ``rule``, or an index that is not a whole number > 8.
     """
 
     label: str
     description: str = ""
     group: str | None = None
     rule: Mapping[str, Any] | None = field(default=None, hash=False)
-    probability: float = 1.0
+    index: int = NUM_TASK_TYPES + 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label.strip() or len(self.label.splitlines()) > 1:
@@ -176,8 +179,12 @@ class TaskExtension:
             raise InputError(f"{where}: group must be the name of a policy group, got {self.group!r}")
         if self.rule is not None and not isinstance(self.rule, Mapping):
             raise InputError(f"{where}: rule must be a mapping, got {self.rule!r}")
-        if not 0.0 <= self.probability <= 1.0 + 1e-6:
-            raise InputError(f"{where}: probability must lie in [0, 1], got {self.probability!r}")
+        if isinstance(self.index, bool) or not isinstance(self.index, int) or self.index <= NUM_TASK_TYPES:
+            raise InputError(f"{where}: index must be a whole number > {NUM_TASK_TYPES}, got {self.index!r}")
+
+
+AnyTask: TypeAlias = TaskType | TaskExtension
+"""A task type of either kind; both have ``index``, ``label`` and ``description``."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +193,11 @@ class TaskDistribution:
 
     Attributes:
         probabilities: one float per task type in paper order, each in [0, 1], summing to 1.
-        extension: the task type beyond the eight that an extended Inductor holds for more probable than each of them;
-            None as a rule. ``probabilities`` are those of the eight all the same.
-        doubt: why the Inductor says nothing of this query, so that ``probabilities`` are all alike; None as a rule.
+        extension: the task type beyond the eight that an extended Inductor considers more probable than each of them;
+            usually None. ``probabilities`` are those of the eight in either case.
+        extension_probability: probability of ``extension`` among the eight and every extension of the Inductor; not
+            read without an extension.
+        doubt: why the Inductor says nothing of this query, so that ``probabilities`` are all alike; usually None.
 
     Raises:
         InputError: wrong length, a value outside [0, 1], or a sum that is not 1 within 1e-3.
@@ -196,6 +205,7 @@ class TaskDistribution:
 
     probabilities: tuple[float, ...]
     extension: TaskExtension | None = None
+    extension_probability: float = 1.0
     doubt: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -208,6 +218,8 @@ class TaskDistribution:
             raise InputError(f"task probabilities must sum to 1, got {sum(values):.4f}")
         if self.extension is not None and not isinstance(self.extension, TaskExtension):
             raise InputError(f"extension must be a TaskExtension or None, got {self.extension!r}")
+        if not 0.0 <= self.extension_probability <= 1.0 + 1e-6:
+            raise InputError(f"extension_probability must lie in [0, 1], got {self.extension_probability!r}")
         object.__setattr__(self, "probabilities", values)
 
     @property
@@ -217,12 +229,26 @@ class TaskDistribution:
 
     @property
     def confidence(self) -> float:
-        """Probability of :attr:`task`."""
+        """Probability of :attr:`task` among the eight."""
         return max(self.probabilities)
 
+    @property
+    def decided_task(self) -> AnyTask:
+        """The task type that decides what is done: the extension where there is one, else :attr:`task`."""
+        return self.task if self.extension is None else self.extension
+
+    @property
+    def decided_confidence(self) -> float:
+        """Probability of :attr:`decided_task`."""
+        return self.confidence if self.extension is None else self.extension_probability
+
     @classmethod
-    def one_hot(cls, task: TaskType | str | int) -> TaskDistribution:
-        """The distribution that is certain of ``task`` (a member, label, or 1-based index)."""
+    def one_hot(cls, task: AnyTask | str | int) -> TaskDistribution:
+        """The distribution that is certain of ``task`` (a task type of either kind, or label or index of one of the
+        eight); for an extension, ``probabilities`` are all alike.
+        """
+        if isinstance(task, TaskExtension):
+            return cls((1 / NUM_TASK_TYPES,) * NUM_TASK_TYPES, task)
         member = task if isinstance(task, TaskType) else TaskType.from_label(task)
         return cls(tuple(1.0 if t is member else 0.0 for t in TaskType))
 
@@ -239,5 +265,11 @@ class TaskDistribution:
         return cls(tuple(w / sum(weights) for w in weights))
 
     def as_dict(self) -> dict[str, float]:
-        """Label → probability, in paper order."""
-        return {task.label: p for task, p in zip(TaskType, self.probabilities, strict=True)}
+        """Label → probability, in paper order; the values sum to 1.
+
+        Where an extension decides, it comes last, and the eight share what it leaves. An extension that does not decide
+        has no entry: its probability counts with those of the eight.
+        """
+        rest = 1.0 if self.extension is None else 1.0 - self.extension_probability
+        found = {task.label: rest * p for task, p in zip(TaskType, self.probabilities, strict=True)}
+        return found if self.extension is None else {**found, self.extension.label: self.extension_probability}

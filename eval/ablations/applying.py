@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tam_plugin.config import MoeConfig, TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.ablations.rows import Ablation
-from tam_plugin.taxonomy import TaskType
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.storage import values_sha256
+from tam_plugin.taxonomy import AnyTask
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +96,7 @@ def _set(layer: Any, moe: MoeConfig) -> None:
 def controlled(
     ablation: Ablation | None,
     model: nn.Module,
-    tasks: Sequence[TaskType | None],
+    tasks: Sequence[AnyTask | None],
     frames: Sequence[int],
     seed: Any,
 ) -> Iterator[None]:
@@ -105,7 +105,7 @@ def controlled(
     Args:
         ablation: the row; None for a checkpoint as it is, whose experts may go by task type too.
         model: the model.
-        tasks: task type of each video.
+        tasks: task type that decided, of each video.
         frames: frames of each video.
         seed: plain values that the draws depend on, and on nothing else.
     """

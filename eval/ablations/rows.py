@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 
-BASELINE_POLICY = "fixed:64:2"
+BASELINE_POLICY = f"fixed:{BASELINE_FRAMES}:{BASELINE_STRIDE}"
 STAGE2_SCRIPT = "scripts/stage2_llm_first.sh"
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from tam_plugin.budget import BudgetPolicy, VisualBudget
-from tam_plugin.config import TamConfig
+from tam_plugin.budget import VisualBudget, read_policy
+from tam_plugin.config import InstructionConfig, TamConfig
+from tam_plugin.deciding import compose_question, instruction_lines
 from tam_plugin.eval.ablations.applying import controlled
 from tam_plugin.eval.ablations.rows import BASELINE_POLICY, ROWS, Ablation, find
 from tam_plugin.eval.ablations.tiny import Case, TinyModels, cases, shape_of
@@ -54,25 +55,18 @@ def _answer(
     ablation: Ablation, model: Any, models: TinyModels, case: Case, seed: list[int]
 ) -> tuple[bytes, VisualBudget, int]:
     """Scores of the generated tokens as bytes, the budget, and the prompt's tokens."""
-    from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question
+    from tam_plugin.patches.onevision import VideoTurn, build_inputs
     from tam_plugin.video import probe_video
 
     info = probe_video(case.path)
-    policy: Any = BudgetPolicy.from_yaml() if ablation.dfr else BudgetPolicy.fixed(*_baseline())
-    policy = model.config.host_policy(policy)
+    policy = read_policy(None if ablation.dfr else BASELINE_POLICY).adapted(model.config.token_layout)
     budget = policy.budget(case.distribution, info.duration_s, video_frames=info.num_frames)
-    frames, times = models.frames(case.path, budget)
-    question = compose_question(
-        case.question,
-        budget,
-        duration_s=info.duration_s,
-        timestamps_s=times,
-        time=ablation.instruction,
-        task=ablation.instruction,
-    )
+    frames, video = models.frames(case.path, budget)
+    told = InstructionConfig(time=ablation.instruction, task=ablation.instruction)
+    question = compose_question(case.question, instruction_lines(budget, video, told))
     turn = VideoTurn(question=question, frames=frames, pool_stride=budget.pool_stride)
     inputs = build_inputs([turn], models.tokenizer, model.config)
-    with controlled(ablation, model, [budget.task], [budget.num_frames], seed):
+    with controlled(ablation, model, [budget.decided_task], [budget.num_frames], seed):
         out = model.generate(
             **inputs,
             max_new_tokens=NEW_TOKENS,
@@ -114,8 +108,3 @@ def describe(rows: Sequence[dict[str, Any]]) -> str:
         )
     trained = [f"{row['name']}: {row['settings']['training']}" for row in rows if "training" in row["settings"]]
     return "\n".join([*lines, *(f"note: weights of {line}" for line in trained)])
-
-
-def _baseline() -> tuple[int, int]:
-    frames, stride = map(int, BASELINE_POLICY.split(":")[1:])
-    return frames, stride

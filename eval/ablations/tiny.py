@@ -14,6 +14,7 @@ from tam_plugin.budget import VisualBudget
 from tam_plugin.config import TamConfig
 from tam_plugin.flops import EncoderShape, LanguageShape, ModelShape, ProjectorShape
 from tam_plugin.taxonomy import TaskDistribution
+from tam_plugin.video import SampledVideo
 
 IMAGE_SIZE, PATCH_SIZE = 70, 14
 SPREAD = 0.3
@@ -55,10 +56,10 @@ class TinyModels:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        from tam_plugin.patches.onevision.demo import demo_dense_model
+        from tam_plugin.patches.onevision.tiny import demo_dense_model
 
         self.seed = self.draws = seed
-        self._videos: dict[tuple[str, int], tuple[torch.Tensor, list[float]]] = {}
+        self._videos: dict[tuple[str, int], tuple[torch.Tensor, SampledVideo]] = {}
         self._dense, self.tokenizer = demo_dense_model(seed, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
 
     def build(self, tam: TamConfig) -> Any:
@@ -78,8 +79,8 @@ class TinyModels:
                     self._set_apart(parameter, name)
         return model.eval()
 
-    def frames(self, path: str, budget: VisualBudget) -> tuple[torch.Tensor, list[float]]:
-        """Encoder input ``[T, 3, S, S]`` and times in seconds; decoded once for all rows."""
+    def frames(self, path: str, budget: VisualBudget) -> tuple[torch.Tensor, SampledVideo]:
+        """Encoder input ``[T, 3, S, S]`` and the video that it is of; decoded once for all rows."""
         from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD
         from tam_plugin.video import preprocess_frames, sample_frames
 
@@ -87,7 +88,7 @@ class TinyModels:
         if key not in self._videos:
             video = sample_frames(path, budget, size=IMAGE_SIZE)
             pixels = preprocess_frames(video.frames, size=IMAGE_SIZE, mean=SIGLIP_MEAN, std=SIGLIP_STD)
-            self._videos[key] = pixels, [float(t) for t in video.timestamps_s]
+            self._videos[key] = pixels, video
         return self._videos[key]
 
     def _set_apart(self, tensor: torch.Tensor, name: str) -> None:

@@ -6,21 +6,20 @@ import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tam_plugin.bounds import reading_config
 from tam_plugin.budget.stored import policy_to_store
 from tam_plugin.checkpoint.figures import model_shape
-from tam_plugin.checkpoint.layout import Layout
 from tam_plugin.checkpoint.source import CONFIG, read_json
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import read_yaml
 from tam_plugin.flops import ModelShape
 from tam_plugin.flops.shapes import PRESET_FILE
+from tam_plugin.patches.hosts import host_named, host_of
 
 _MLP = re.compile(r"mlp([1-9])x_gelu")
-_ONEVISION_NAMES = ("vision_tower.encoder.layers.0.", "multi_modal_projector.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Subject:
 
     name: str
     tam_name: str
-    layout: Layout
+    layout: TensorLayout
     tam: TamConfig
     model: ModelShape
 
@@ -57,8 +56,8 @@ def from_preset(name: str, tam: TamConfig | None = None) -> Subject:
         raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
     values, tam = presets[name], tam or TamConfig()
     tam = tam.replace(policy=policy_to_store(tam.policy))
-    layout = Layout(
-        host="LLaVA-NeXT",
+    layout = TensorLayout(
+        host=host_named("llava").label,
         where=f"preset {name}",
         config={},
         encoder="",
@@ -66,10 +65,12 @@ def from_preset(name: str, tam: TamConfig | None = None) -> Subject:
         vision=values["vision"],
         projector="",
         projector_linears=("0", "2"),
+        projector_type="mlp2x_gelu",
+        pooling_head=False,
         language=values["language"],
         newline_position=values["newline_position"],
     )
-    return _subject(values["name"], values["tam_name"], layout, tam, "mlp2x_gelu")
+    return _subject(values["name"], values["tam_name"], layout, tam)
 
 
 def from_path(path: str | Path, tam: TamConfig | None = None) -> Subject:
@@ -88,32 +89,16 @@ def from_path(path: str | Path, tam: TamConfig | None = None) -> Subject:
         raise InputError(f"{str(path)!r} does not exist: expected a checkpoint folder or its {CONFIG}")
     config = read_json(path / CONFIG if path.is_dir() else path)
     with reading_config(repr(str(path))):
-        layout, projector_type = _layout(config, str(path))
+        layout = host_of(config, str(path)).tensor_layout(config, None, str(path))
     if layout.tam is not None and tam is not None:
         raise ConfigError(f"--config belongs to a dense model: {str(path)!r} is a TAM checkpoint and has its own")
     chosen = layout.tam or layout.complete(tam or TamConfig(), pool_mode_given=tam is not None)
     with reading_config(repr(str(path))):
-        return _subject(f"{layout.host}, dense", f"{layout.host} with TAM", layout, chosen, projector_type)
+        return _subject(f"{layout.host}, dense", f"{layout.host} with TAM", layout, chosen)
 
 
-def _layout(config: dict[str, Any], where: str) -> tuple[Layout, str]:
-    """Layout and kind of projector from config.json alone: the names of tensors are those that any checkpoint has."""
-    if config.get("model_type") in ("llava_onevision", "tam_llava_onevision"):
-        from tam_plugin.patches.onevision.checkpoint_layout import layout_of as of_onevision
-
-        return of_onevision(config, _ONEVISION_NAMES, where), "mlp2x_gelu"
-    if "mm_vision_tower" in config:
-        from tam_plugin.patches.llava_next import checkpoint_layout as llava_next
-
-        names = (f"{llava_next.ENCODER}encoder.layers.0.", llava_next.PROJECTOR)
-        return llava_next.layout_of(config, names, where), config.get("mm_projector_type", "linear")
-    raise ConfigError(
-        f"{where!r} has model_type {config.get('model_type')!r} and no mm_vision_tower: expected the configuration of "
-        "a LLaVA-NeXT or LlavaOnevision checkpoint"
-    )
-
-
-def _subject(name: str, tam_name: str, layout: Layout, tam: TamConfig, projector_type: str) -> Subject:
+def _subject(name: str, tam_name: str, layout: TensorLayout, tam: TamConfig) -> Subject:
+    projector_type = layout.projector_type
     found = _MLP.fullmatch(projector_type)
     if found is None and projector_type != "linear":
         raise ConfigError(
@@ -126,7 +111,5 @@ def _subject(name: str, tam_name: str, layout: Layout, tam: TamConfig, projector
     wide = layout.vision["hidden_size"] * (len(read) if isinstance(read, list) else 1)
     widths = [wide, *[hidden] * (int(found[1]) if found else 1)]
     layers = tuple(itertools.pairwise(widths))
-    # Without a word on it transformers' SigLIP builds its pooling head; LLaVA-NeXT takes it off.
-    head = "vision_config" in config and bool(config["vision_config"].get("vision_use_head", True))
-    model = model_shape(layout, tam, layers, pooling_head=head)
+    model = model_shape(layout, tam, layers, pooling_head=layout.pooling_head)
     return Subject(name=name, tam_name=tam_name, layout=layout, tam=tam, model=model)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
-from tam_plugin.checkpoint.figures import BASELINE, policies
+from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE, Policy, VisualBudget
+from tam_plugin.checkpoint.figures import policies
 from tam_plugin.config import TamConfig
-from tam_plugin.errors import InputError
 from tam_plugin.eval.flops import paper
 from tam_plugin.eval.flops.subjects import Subject, from_preset
 from tam_plugin.flops import ModelShape, count_flops
@@ -39,7 +36,7 @@ def table_2b(subject: Subject, duration_s: float, conventions: Conventions) -> l
     at_baseline = fixed.budget(None, duration_s)
     base = _row(subject.name, subject.model.dense(), [at_baseline], conventions)
     tam = _row(f"{subject.tam_name}, eight task types", subject.model, _by_task(policy, duration_s), conventions)
-    same = _row(f"{subject.tam_name} at {BASELINE[0]}:{BASELINE[1]}", subject.model, [at_baseline], conventions)
+    same = _row(f"{subject.tam_name} at {BASELINE_FRAMES}:{BASELINE_STRIDE}", subject.model, [at_baseline], conventions)
     published = _published(subject, paper.TABLE_2B["LLaVA-Video-7B"], paper.TABLE_2B["TallVA-A7B"], None)
     return _beside([base, tam, same], published, duration_s)
 
@@ -62,11 +59,9 @@ def table_13(subject: Subject, duration_s: float, conventions: Conventions) -> l
     dense, default = subject.model.dense(), paper.TABLE_13_DEFAULT
     for scale in SCALES:
         policy, fixed = policies(subject.layout, subject.tam)
-        scaled = scaled_policy(policy, scale)
-        frames = max(1, round(fixed.num_frames * scale))
-        layout = {"grid": subject.model.encoder.grid, "pool_mode": subject.model.pool_mode}
-        baseline = FixedPolicy(frames, BASELINE[1], newline_position=subject.layout.newline_position, **layout)
-        rows.append(_row(f"{subject.name} × {scale:g}", dense, [baseline.budget(None, duration_s)], conventions))
+        scaled = policy.scaled(scale)
+        baseline = fixed.scaled(scale).budget(None, duration_s)
+        rows.append(_row(f"{subject.name} × {scale:g}", dense, [baseline], conventions))
         rows.append(_row(f"{subject.tam_name} × {scale:g}", subject.model, _by_task(scaled, duration_s), conventions))
         at_default = (paper.TABLE_13_BASELINE[default], paper.TABLE_13_TALLVA[default])
         published += at_default if scale == 1 else (None, None)
@@ -80,34 +75,14 @@ def table_tasks(subject: Subject, durations_s: Sequence[float], conventions: Con
     rows = []
     for duration_s in durations_s:
         base = _row("fixed baseline", subject.model.dense(), [fixed.budget(None, duration_s)], conventions)
-        group = [{**base, "pool_stride": BASELINE[1]}]
+        group = [{**base, "pool_stride": BASELINE_STRIDE}]
         for task, budget in zip(TaskType, _by_task(policy, duration_s), strict=True):
             group.append({**_row(task.label, subject.model, [budget], conventions), "pool_stride": budget.pool_stride})
         rows += [{**r, "duration_s": duration_s, "ratio": r["total_flops"] / base["total_flops"]} for r in group]
     return rows
 
 
-def scaled_policy(policy: BudgetPolicy, scale: float) -> BudgetPolicy:
-    """A policy of ``scale`` times the frames whose visual tokens may be ``scale`` times as many.
-
-    Raises:
-        InputError: ``scale`` is not a positive number.
-    """
-    if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
-        raise InputError(f"budget scale {scale!r}: expected a number > 0")
-    values = copy.deepcopy(policy.to_dict())
-    for rule in values["groups"].values():
-        rule["frames_per_second"] *= scale
-        for curve in ("min_frames", "max_frames"):
-            rule[curve] = [[x, max(1.0, y * scale)] for x, y in rule[curve]]
-    values["max_frames"] = max(1, round(values["max_frames"] * scale))
-    context = policy.context
-    reserved = context.max_output_tokens + context.text_reserve_tokens
-    values["context"]["max_context_tokens"] = reserved + max(1, round(context.visual_tokens * scale))
-    return BudgetPolicy.from_dict(values)
-
-
-def _by_task(policy: BudgetPolicy, duration_s: float) -> list[VisualBudget]:
+def _by_task(policy: Policy, duration_s: float) -> list[VisualBudget]:
     return [policy.budget(TaskDistribution.one_hot(task), duration_s) for task in TaskType]
 
 

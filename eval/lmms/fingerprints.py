@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
-from tam_plugin.training.fingerprints import file_sha256, inductor_fingerprint, values_sha256
+from tam_plugin.inductor.stored import inductor_fingerprint
+from tam_plugin.storage import file_sha256, values_sha256
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
@@ -33,17 +34,10 @@ def weights_fingerprint(name_or_path: str | None) -> str:
     return values_sha256(parts)
 
 
-def evaluation_fingerprint(
-    weights: tuple[str | None, ...], policy: BudgetPolicy | FixedPolicy, inductor: str | None
-) -> dict[str, Any]:
+def evaluation_fingerprint(weights: tuple[str | None, ...], policy: Policy, inductor: str | None) -> dict[str, Any]:
     """Plain values that differ where weights, policy or Inductor do."""
-    if isinstance(policy, FixedPolicy):
-        budget = policy.budget()
-        decided: Any = ["fixed", budget.num_frames, budget.pool_stride]
-    else:
-        decided = policy.to_dict()
     return {
         "weights": [weights_fingerprint(name) for name in weights],
-        "policy": values_sha256(decided),
+        "policy": values_sha256(policy.to_dict()),
         "inductor": inductor_fingerprint(inductor)["sha256"],
     }

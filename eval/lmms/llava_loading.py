@@ -1,15 +1,31 @@
-"""LLaVA-NeXT's own loader, led to the asked device and type."""
+"""LLaVA-NeXT's own loader, led to the asked device and type, and the arguments that say so."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from tam_plugin.errors import ConfigError
+from tam_plugin.eval.lmms.settings import Settings
 
-if TYPE_CHECKING:
-    from tam_plugin.eval.lmms.llava_next import TallvaSettings
+
+@dataclass(frozen=True, kw_only=True)
+class TallvaSettings(Settings):
+    """The arguments of ``tallva``.
+
+    Attributes:
+        conv_template: the host's conversation template; LLaVA-Video's is ``qwen_1_5``.
+        model_base: the model that a LoRA or projector checkpoint was trained from.
+        model_name: what the host tells a checkpoint's architecture by; None takes the last part of its path.
+        device_map: ``auto`` spreads the model over every GPU; None keeps it on one device.
+    """
+
+    conv_template: str = "qwen_1_5"
+    model_base: str | None = None
+    model_name: str | None = None
+    device_map: str | None = None
 
 
 def import_host() -> None:
@@ -19,7 +35,7 @@ def import_host() -> None:
         MissingDependencyError: it is not there, or something that it needs.
     """
     from tam_plugin.patches import activation
-    from tam_plugin.patches.hosts import import_llava
+    from tam_plugin.patches.hosts.llava_next import import_llava
 
     activation.start()
     import_llava("llava.model.builder")

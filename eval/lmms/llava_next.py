@@ -4,40 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import InstructionConfig
-from tam_plugin.eval.lmms.host import Answered, Row, written
-from tam_plugin.eval.lmms.llava_loading import import_host, load_checkpoint
+from tam_plugin.eval.lmms.generation import written
+from tam_plugin.eval.lmms.llava_loading import TallvaSettings, import_host, load_checkpoint
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.prompts import Prompts
 from tam_plugin.eval.lmms.scoring import IGNORE_INDEX, losses
-from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.inductor.stored import stored_inductor
+from tam_plugin.patches.hosts.model import Answered, Row
 from tam_plugin.patches.onevision.loading import pick_device
-from tam_plugin.training.layout import within
-
-
-@dataclass(frozen=True, kw_only=True)
-class TallvaSettings(Settings):
-    """The arguments of ``tallva``.
-
-    Attributes:
-        conv_template: the host's conversation template; LLaVA-Video's is ``qwen_1_5``.
-        model_base: the model that a LoRA or projector checkpoint was trained from.
-        model_name: what the host tells a checkpoint's architecture by; None takes the last part of its path.
-        device_map: ``auto`` spreads the model over every GPU; None keeps it on one device.
-    """
-
-    conv_template: str = "qwen_1_5"
-    model_base: str | None = None
-    model_name: str | None = None
-    device_map: str | None = None
 
 
 class Tallva(TamModel):
@@ -45,35 +26,30 @@ class Tallva(TamModel):
 
     settings_class = TallvaSettings
 
-    def load(self, settings: TallvaSettings) -> LlavaNextHost:
+    def load(self, settings: TallvaSettings) -> LlavaNextModel:
         """Load the checkpoint."""
         device = settings.device
         if device in ("auto", "cuda") and self.accelerator.num_processes > 1:
             device = str(self.accelerator.device)
-        return LlavaNextHost(settings, pick_device(device))
+        return LlavaNextModel(settings, pick_device(device))
 
 
-class LlavaNextHost:
-    """The loaded model; see :class:`~tam_plugin.eval.lmms.host.Host`."""
+class LlavaNextModel:
+    """The loaded model; see :class:`~tam_plugin.patches.hosts.model.HostModel`."""
 
     def __init__(self, settings: TallvaSettings, device: torch.device) -> None:
         import_host()
-        from tam_plugin.patches.llava_next.model_config import is_tam, newline_position, tam_config_of
+        from tam_plugin.patches.llava_next.model.model_config import is_tam, tam_config_of, token_layout_of
 
         self.tokenizer, self.model, self.image_processor, context = load_checkpoint(settings, device)
         self.device = self.model.device
         self.tower = self.model.get_vision_tower()
         config = self.model.config
-        longest = getattr(config, "tokenizer_model_max_length", None)  # the host cuts off what is beyond it
-        self.context_tokens: int | None = min(context, longest or context)
         self.prompts = Prompts(self.tokenizer, settings.conv_template, config)
-        self.weights = (settings.pretrained, settings.model_base)
+        self.weights: tuple[str | None, ...] = (settings.pretrained, settings.model_base)
         self.instruction = InstructionConfig(time=False)
-        self.policy: BudgetPolicy | FixedPolicy | None = None
+        self.policy: Policy | None = None
         self.inductor: str | None = None
-        # One projector serves every stride.
-        self._strides = tuple(range(1, self.tower.num_patches_per_side + 1))
-        pool_mode = getattr(config, "mm_spatial_pool_mode", None) or "bilinear"
         if is_tam(self.model):
             tam = tam_config_of(self.model)
             self.instruction = tam.instruction
@@ -81,24 +57,8 @@ class LlavaNextHost:
                 self.inductor = stored_inductor(tam.inductor, settings.pretrained)
             if settings.policy is None:
                 self.policy = stored_policy(tam.policy)
-            self._strides, pool_mode = tam.projector.strides, tam.projector.pool_mode
-        self._layout = {
-            "grid": self.tower.num_patches_per_side,
-            "pool_mode": pool_mode,
-            "newline_position": newline_position(config),
-        }
-
-    def adapted(
-        self, policy: BudgetPolicy | FixedPolicy, text_tokens: int, output_tokens: int
-    ) -> BudgetPolicy | FixedPolicy:
-        """``policy`` for this model: its context in proportion, and no less room than text and answer take."""
-        changes: dict[str, Any] = dict(self._layout)
-        if isinstance(policy, BudgetPolicy):
-            context = policy.context
-            changes |= within(policy, self.context_tokens or context.max_context_tokens)
-            for name, needed in (("text_reserve_tokens", text_tokens), ("max_output_tokens", output_tokens)):
-                changes[name] = max(changes.get(name, getattr(context, name)), needed)
-        return policy.for_strides(self._strides).for_host(**changes)
+        longest = getattr(config, "tokenizer_model_max_length", None)  # the host cuts off what is beyond it
+        self.layout = token_layout_of(self.model, context_tokens=min(context, longest or context))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the whole prompt around a turn, without the video's."""
@@ -182,7 +142,7 @@ class LlavaNextHost:
             self.model.config.tokenizer_padding_side = before
 
 
-def _counts(row: Row, prompt: Sequence[int]) -> dict[str, int]:
+def _counts(row: Row, prompt: Sequence[int]) -> dict[str, Any]:
     """The image token gives way to the video's tokens."""
     visual = row.budget.visual_tokens
     return {"prompt_tokens": len(prompt) - 1 + visual, "visual_tokens": visual}

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from tam_plugin.errors import InputError
 from tam_plugin.eval.ablations import apply_to_model, controlled, find
 from tam_plugin.eval.lmms import harness
-from tam_plugin.eval.lmms.decisions import Decided, Decider
+from tam_plugin.eval.lmms.decisions import Decided, RequestDecider
 from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
-from tam_plugin.eval.lmms.host import Answered, Host, sampling_options
+from tam_plugin.eval.lmms.generation import sampling_options
 from tam_plugin.eval.lmms.requests import Request, batches, read_request
 from tam_plugin.eval.lmms.responses import from_record, with_answer, without_answer
 from tam_plugin.eval.lmms.resume import Earlier
@@ -25,7 +25,8 @@ from tam_plugin.eval.lmms.routing_log import RoutingLog
 from tam_plugin.eval.lmms.sample_log import SampleLog
 from tam_plugin.eval.lmms.settings import Settings
 from tam_plugin.eval.lmms.tally import Tally
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.patches.hosts.model import Answered, HostModel
+from tam_plugin.storage import values_sha256
 
 
 class TamModel(lmms):
@@ -48,13 +49,15 @@ class TamModel(lmms):
 
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-        self.host = self.load(self.settings)
+        self.host_model = self.load(self.settings)
         self.ablation = None if self.settings.ablation is None else find(self.settings.ablation)
         if self.ablation is not None:
-            apply_to_model(self.ablation, self.host.model)
+            apply_to_model(self.ablation, self.host_model.model)
             logger.warning(f"ablation {self.ablation.name}: {self.ablation.table}, {self.ablation.row!r}")
-        self.decider = Decider(self.settings, self.host)
-        self.fingerprint = evaluation_fingerprint(self.host.weights, self.decider.policy, self.decider.inductor_name)
+        self.decider = RequestDecider(self.settings, self.host_model)
+        self.fingerprint = evaluation_fingerprint(
+            self.host_model.weights, self.decider.policy, self.decider.inductor_name
+        )
         if self.ablation is not None:
             self.fingerprint["ablation"] = [self.ablation.settings(), self.settings.ablation_seed]
         harness.attach(self.settings.prompts_of, self.fingerprint)
@@ -62,17 +65,17 @@ class TamModel(lmms):
         self._earlier = Earlier(self.settings.log, [type(self).__name__, str(alike), self.fingerprint])
         self._tally = Tally(SampleLog(self.settings.log, self._rank) if self.settings.log else None)
         self._routing = (
-            RoutingLog(self.settings.routing, self._rank, self.host.tower) if self.settings.routing else None
+            RoutingLog(self.settings.routing, self._rank, self.host_model.tower) if self.settings.routing else None
         )
 
-    def load(self, settings: Any) -> Host:
+    def load(self, settings: Any) -> HostModel:
         """Load the checkpoint."""
         raise NotImplementedError
 
     @property
     def device(self) -> Any:
         """Where the model is."""
-        return self.host.device
+        return self.host_model.device
 
     @property
     def cache_name(self) -> str:
@@ -95,7 +98,7 @@ class TamModel(lmms):
         The loss is the mean negative log-likelihood a token, over the continuation and what ends the turn, as the
         baseline gives it and lmms-eval's tasks compare it (the least one wins).
         """
-        return self._run(requests, lambda decided, _: self.host.score([d.row for d in decided]))
+        return self._run(requests, lambda decided, _: self.host_model.score([d.row for d in decided]))
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[Any]:
         """Not supported, as in the baseline."""
@@ -107,11 +110,11 @@ class TamModel(lmms):
         for file in (self._tally, self._routing):
             if file is not None:
                 file.close()
-        self.host = self.decider = None  # type: ignore[assignment]
+        self.host_model = self.decider = None  # type: ignore[assignment]
         super().clean()
 
     def _generate(self, decided: Sequence[Decided], request: Request) -> list[Answered]:
-        return self.host.generate([d.row for d in decided], sampling_options(request.generation))
+        return self.host_model.generate([d.row for d in decided], sampling_options(request.generation))
 
     def _run(self, instances: Sequence[Any], compute: Callable) -> list[Any]:
         requests = [read_request(instance, self.task_dict) for instance in instances]
@@ -172,9 +175,9 @@ class TamModel(lmms):
 
     def _ablated(self, ready: Sequence[Decided], request: Request) -> AbstractContextManager[None]:
         """What the ablation, if there is one, needs to know of a batch; its draws depend on the request alone."""
-        tasks, frames = [one.row.budget.task for one in ready], [len(one.row.video) for one in ready]
+        tasks, frames = [one.row.budget.decided_task for one in ready], [len(one.row.video) for one in ready]
         seed = [self.settings.ablation_seed, *map(str, request.key)]
-        return controlled(self.ablation, self.host.model, tasks, frames, seed)
+        return controlled(self.ablation, self.host_model.model, tasks, frames, seed)
 
     def _decide(self, request: Request) -> tuple[Decided | None, dict[str, Any]]:
         record: dict[str, Any] = {
@@ -189,7 +192,7 @@ class TamModel(lmms):
         }
         room = sampling_options(request.generation)["max_new_tokens"] if request.continuation is None else 0
         try:
-            decided = self.decider.decide(request, room or self.host.count_tokens(request.continuation or ""))
+            decided = self.decider.decide(request, room or self.host_model.count_tokens(request.continuation or ""))
         except InputError as error:  # this request's own; anything else would meet the next one too
             return None, {**record, "error": str(error)}
         return decided, {**record, **decided.record()}

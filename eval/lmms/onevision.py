@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.budget import Policy
 from tam_plugin.budget.stored import stored_policy
 from tam_plugin.config import TamConfig
 from tam_plugin.eval.ablations import find
-from tam_plugin.eval.lmms.host import Answered, Row, written
+from tam_plugin.eval.lmms.generation import written
 from tam_plugin.eval.lmms.model import TamModel
 from tam_plugin.eval.lmms.scoring import losses
 from tam_plugin.eval.lmms.settings import Settings
-from tam_plugin.patches.onevision.assistant import TEMPLATE_TOKENS
-from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs, encode_words
+from tam_plugin.patches.hosts.model import Answered, Row
+from tam_plugin.patches.onevision.inputs import IGNORE_INDEX, VideoTurn, build_inputs, count_prompt_tokens
 from tam_plugin.patches.onevision.loading import load, pick_device
 from tam_plugin.video import preprocess_frames
 
@@ -24,16 +24,16 @@ from tam_plugin.video import preprocess_frames
 class TallvaOnevision(TamModel):
     """A TAM checkpoint of the OneVision host, or a dense ``llava-hf`` one, which is upgraded in memory."""
 
-    def load(self, settings: Settings) -> OnevisionHost:
+    def load(self, settings: Settings) -> OnevisionModel:
         """Load the checkpoint."""
         device = settings.device
         if device in ("auto", "cuda") and self.accelerator.num_processes > 1:
             device = str(self.accelerator.device)
-        return OnevisionHost(settings, device)
+        return OnevisionModel(settings, device)
 
 
-class OnevisionHost:
-    """The loaded model; see :class:`~tam_plugin.eval.lmms.host.Host`."""
+class OnevisionModel:
+    """The loaded model; see :class:`~tam_plugin.patches.hosts.model.HostModel`."""
 
     def __init__(self, settings: Settings, device: str) -> None:
         from loguru import logger
@@ -50,23 +50,15 @@ class OnevisionHost:
         self.device = self.model.device
         self.tower = self.model.model.vision_tower
         tam = self.config.tam_config
-        self.context_tokens = self.config.context_tokens
+        self.layout = self.config.token_layout
         self.instruction = tam.instruction
         self.inductor = self.model.inductor if settings.inductor is None else None
-        self.policy: BudgetPolicy | FixedPolicy | None = stored_policy(tam.policy) if settings.policy is None else None
-        self.weights = (settings.pretrained,)
-
-    def adapted(
-        self, policy: BudgetPolicy | FixedPolicy, text_tokens: int, output_tokens: int
-    ) -> BudgetPolicy | FixedPolicy:
-        """``policy`` for this model; the answer takes what the policy keeps for answers, or more."""
-        if isinstance(policy, BudgetPolicy):
-            output_tokens = max(policy.context.max_output_tokens, output_tokens)
-        return self.config.host_policy(policy, text_tokens=text_tokens, max_output_tokens=output_tokens)
+        self.policy: Policy | None = stored_policy(tam.policy) if settings.policy is None else None
+        self.weights: tuple[str | None, ...] = (settings.pretrained,)
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text, with what the chat format takes around it."""
-        return len(encode_words(text, self.tokenizer, self.config)) + TEMPLATE_TOKENS
+        """Tokens of the whole prompt around a user's turn, at most, without the video's."""
+        return count_prompt_tokens(text, self.tokenizer, self.config)
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Answered]:
@@ -115,7 +107,7 @@ class OnevisionHost:
         dtype = self.model.dtype
         return {k: v.to(self.device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
-    def _counts(self, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, int]]:
+    def _counts(self, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         prompts = inputs["attention_mask"].sum(dim=1).tolist()
         visual = (inputs["input_ids"] == self.config.video_token_id).sum(dim=1).tolist()
         return [{"prompt_tokens": p, "visual_tokens": v} for p, v in zip(prompts, visual, strict=True)]

@@ -6,9 +6,9 @@ from typing import Any
 
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 
-from tam_plugin.eval.lmms.host import Answered
 from tam_plugin.eval.lmms.requests import Request
 from tam_plugin.eval.lmms.results import LogLikelihood, NoAnswer
+from tam_plugin.patches.hosts.model import Answered
 
 
 def without_answer(request: Request, reason: str | None) -> Any:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.eval.lmms.host import sampling_options
+from tam_plugin.eval.lmms.generation import sampling_options
 from tam_plugin.eval.lmms.requests import Request
 from tam_plugin.eval.lmms.sample_log import read_log
-from tam_plugin.training.fingerprints import values_sha256
+from tam_plugin.storage import values_sha256
 
 _DIGITS = 16
 
@@ -21,7 +21,7 @@ class Earlier:
     """Records of a log, by request.
 
     Args:
-        log: the sample log that goes on; None, or a file that is not there, holds nothing.
+        log: the sample log that is resumed; None, or a file that is not there, holds nothing.
         evaluation: what tells weights, policy, Inductor and settings from others.
 
     Raises:
@@ -38,7 +38,7 @@ class Earlier:
             if record.get("evaluation") != self.evaluation:
                 raise ConfigError(
                     f"model_args: log = {log!r} is of an evaluation with other weights, policy, Inductor or arguments "
-                    f"(task {record['task']}, row {record['doc_id']}): go on with those, or name a new file"
+                    f"(task {record['task']}, row {record['doc_id']}): resume with those, or name a new file"
                 )
             if record.get("error") is None:
                 self._records[str(record.get("request"))] = record

@@ -9,12 +9,9 @@ from typing import Any
 import torch
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.eval.lmms.sample_log import SampleLog
+from tam_plugin.eval.lmms.sample_log import KEY, SampleLog
 from tam_plugin.taxonomy import length_class
 from tam_plugin.vision import RoutingStatistics, collect_routing, moe_layers
-
-KEY = ("task", "split", "doc_id", "index")
-"""What tells a request from others, in this file as in the sample log."""
 
 
 class RoutingLog:

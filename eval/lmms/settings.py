@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy
+from tam_plugin.budget import Policy, read_policy
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.ablations.arguments import with_ablation
 from tam_plugin.video.info import MAX_DAMAGED
+from tam_plugin.video.samplers import UNIFORM
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _TRUE_OR_FALSE = (True, False, None)
@@ -28,13 +29,14 @@ class Settings:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         dtype: one of :data:`DTYPES`; ``auto`` takes bfloat16 on CUDA and float32 on CPU (each host's own way).
         batch_size: requests that are computed together.
+        sampler: what chooses the frames of a video; see ``tam plan --help``.
         backend: video reader.
         max_damaged: share of a video's frames that may be damaged before it is refused.
         image_fps: frames per second that a folder of frames stands for; 3 is what the baseline takes.
         time_instruction: whether the prompt tells duration and frame times; None does what the checkpoint says.
         task_instruction: whether the prompt names the task type; None does what the checkpoint says.
         prompts_of: the model whose prompts in lmms-eval's task files are used.
-        log: file that gets one JSON line a request, and that a killed run goes on from; None keeps no log.
+        log: file that gets one JSON line a request, and that a killed run resumes from; None keeps no log.
         routing: file that gets one JSON line a request with the tokens that each expert of the tower took; None counts
             nothing.
         attn_implementation: as transformers names them.
@@ -50,6 +52,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 1
+    sampler: str = UNIFORM
     backend: str = "auto"
     max_damaged: float = MAX_DAMAGED
     image_fps: float = 3.0
@@ -78,7 +81,8 @@ class Settings:
         if not str(given.get("pretrained", "")).strip():
             raise ConfigError("model_args: pretrained is missing; expected pretrained=PATH_OR_NAME")
         # "pretrained=7" and "policy=2" arrive as numbers
-        texts = ("pretrained", "policy", "inductor", "device", "dtype", "backend", "prompts_of", "log", "routing")
+        texts = {"pretrained", "policy", "inductor", "device", "dtype", "sampler", "backend"}
+        texts |= {"prompts_of", "log", "routing"}
         given = {name: str(value) if name in texts else value for name, value in given.items()}
         settings = cls(**given)
         settings.check()
@@ -101,7 +105,7 @@ class Settings:
         if isinstance(self.max_damaged, (bool, str)) or not 0 <= self.max_damaged <= 1:
             raise _bad("max_damaged", self.max_damaged, "a share between 0 and 1")
 
-    def own_policy(self) -> BudgetPolicy | FixedPolicy | None:
+    def own_policy(self) -> Policy | None:
         """The policy that was asked for; None for the checkpoint's.
 
         Raises:
@@ -109,24 +113,10 @@ class Settings:
         """
         if self.policy is None:
             return None
-        kind, _, rest = self.policy.partition(":")
-        if kind != "fixed":
-            return BudgetPolicy.from_yaml(self.policy)
-        frames, _, stride = rest.partition(":")
-        if not all(part.isdecimal() and int(part) for part in (frames, stride)):
-            raise _bad("policy", self.policy, "fixed:FRAMES:STRIDE, such as fixed:64:2, or a policy file")
-        return BudgetPolicy.fixed(int(frames), int(stride))
-
-
-def capped(policy: BudgetPolicy | FixedPolicy, max_frames: int | None) -> BudgetPolicy | FixedPolicy:
-    """``policy`` with ``max_frames`` frames a video at most; None leaves it as it is."""
-    if max_frames is None:
-        return policy
-    if isinstance(policy, FixedPolicy):
-        budget = policy.budget(video_frames=min(policy.num_frames, max_frames))
-        return BudgetPolicy.fixed(budget.num_frames, budget.pool_stride)
-    values = policy.to_dict()
-    return BudgetPolicy.from_dict({**values, "max_frames": min(policy.max_frames, max_frames)})
+        try:
+            return read_policy(self.policy)
+        except ConfigError as error:
+            raise ConfigError(f"model_args: {error}") from error
 
 
 def _whole(value: Any) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tam_plugin.eval.report.names import decided_label, in_order
 from tam_plugin.eval.report.runs import Key, Run
-from tam_plugin.taxonomy import TaskType
 
 BUCKETS = 5
 """Buckets of confidence, each of 0.2 (Tab. 4a)."""
@@ -51,12 +51,9 @@ def mean_over_tasks(run: Run) -> float | None:
 
 
 def by_task_type(run: Run, decided: Run) -> dict[str, Accuracy]:
-    """Accuracy of ``run`` by the task type that ``decided`` saw in each row, in the paper's order."""
-    types = task_types(decided)
-    found = _grouped(run, types.get)
-    labels = [task.label for task in TaskType]
-    further = sorted(str(label) for label in found if label not in labels)  # an extended Inductor's
-    return {label: found.get(label, NONE) for label in [*labels, *further]}
+    """Accuracy of ``run`` by the task type that ``decided`` saw in each row: the eight in order, then extensions."""
+    found = _grouped(run, task_types(decided).get)
+    return {label: found.get(label, NONE) for label in in_order(found)}
 
 
 def by_confidence(run: Run, decided: Run) -> list[Accuracy]:
@@ -71,12 +68,9 @@ def by_confidence(run: Run, decided: Run) -> list[Accuracy]:
 
 
 def task_types(run: Run) -> dict[Key, str]:
-    """The label that decided each row: an extension's, or one of the eight."""
-    return {
-        key: record.get("extension") or record["task_type"]
-        for key, record in run.first_records().items()
-        if record.get("task_type")
-    }
+    """Label of the task type that decided each row."""
+    labels = {key: decided_label(record) for key, record in run.first_records().items()}
+    return {key: label for key, label in labels.items() if label}
 
 
 def unanswered(run: Run) -> dict[Key, str]:

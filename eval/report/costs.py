@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, VisualBudget
+from tam_plugin.budget import Policy, TokenLayout, read_policy
 from tam_plugin.checkpoint.figures import policies
 from tam_plugin.config import TamConfig
 from tam_plugin.eval.ablations import Ablation, find
 from tam_plugin.eval.flops import from_path, from_preset
 from tam_plugin.eval.flops.subjects import Subject
-from tam_plugin.eval.lmms.settings import capped
 from tam_plugin.eval.report.runs import Run
 from tam_plugin.flops import EncoderShape, ModelShape, ProjectorShape, count_flops
+from tam_plugin.patches.hosts import lmms_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,9 @@ def cost_of(run: Run, subject: Subject) -> Cost | str:
     records = [record for record in run.log if record.get("frames") and record.get("prompt_tokens")]
     if not records:
         return f"{run.name}: the sample log holds no request with an answer"
-    is_dense = subject.layout.tam is None and run.model == "tallva" and is_fixed(run)
+    evaluated_by = lmms_models().get(run.model)
+    stays_dense = evaluated_by is not None and not evaluated_by.upgrades_dense
+    is_dense = subject.layout.tam is None and stays_dense and is_fixed(run)
     shape, ablation = subject.model.dense() if is_dense else subject.model, ablation_of(run)
     if ablation is not None and not is_dense:
         shape = _changed(subject, ablation.tam(subject.tam))
@@ -78,7 +80,7 @@ def cost_of(run: Run, subject: Subject) -> Cost | str:
     )
 
 
-def policy_of(run: Run, subject: Subject | str) -> BudgetPolicy | str:
+def policy_of(run: Run, subject: Subject | str) -> Policy | str:
     """The policy that decided a run's budgets, for its model, or why it cannot be known."""
     if isinstance(subject, str):
         return subject
@@ -88,12 +90,10 @@ def policy_of(run: Run, subject: Subject | str) -> BudgetPolicy | str:
     if file:
         if not Path(file).is_file():
             return f"{run.name}: the policy file {file} was not found here"
-        tam = tam.replace(policy=BudgetPolicy.from_yaml(file).to_dict())
+        tam = tam.replace(policy=read_policy(file).to_dict())
     policy = policies(subject.layout, tam)[0]
     most = run.arguments.get("max_frames")
-    limited = capped(policy, int(most)) if most else policy
-    assert isinstance(limited, BudgetPolicy)
-    return limited
+    return policy.capped(int(most)) if most else policy
 
 
 def ablation_of(run: Run) -> Ablation | None:
@@ -127,7 +127,8 @@ def _changed(subject: Subject, tam: TamConfig) -> ModelShape:
 
 
 def _flops(shape: ModelShape, record: Mapping[str, Any]) -> int:
-    budget = VisualBudget.of(record["frames"], record["stride"], grid=shape.encoder.grid, pool_mode=shape.pool_mode)
+    layout = TokenLayout(grid=shape.encoder.grid, pool_mode=shape.pool_mode)
+    budget = layout.budget(record["frames"], record["stride"])
     visual, output = record["visual_tokens"], record["output_tokens"]
     text, new = record["prompt_tokens"] - visual, output
     if record["continuation"] is not None:  # scored in one pass together with the prompt

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from tam_plugin.eval.report import resources, sections
 from tam_plugin.eval.report.document import Block, Heading, Paragraph, to_html, to_markdown
 from tam_plugin.eval.report.names import FIGURES
 from tam_plugin.eval.report.runs import read_run
+from tam_plugin.storage import move_files, part_folder
 
 MARKDOWN, PAGE = "report.md", "report.html"
 
@@ -61,11 +60,7 @@ def make_report(request: Request) -> Path:
     run = read_run("TAM", request.results)
     baseline = None if request.baseline is None else read_run("baseline", request.baseline)
     others = [read_run(name, folder) for name, folder in request.runs]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r} cannot be written: {error.strerror}") from error
+    made = part_folder(out)
     try:
         # What can be refused soonest comes first.
         losses = resources.losses([*request.training, *((f.name, f) for f in run.training)], made)
@@ -104,5 +99,4 @@ def _put(made: Path, out: Path) -> None:
     for name in FIGURES:
         if name not in names:
             (out / name).unlink(missing_ok=True)
-    for name in sorted(names, key=lambda name: (not name.endswith(".png"), name)):
-        os.replace(made / name, out / name)
+    move_files(made, out, last=MARKDOWN)

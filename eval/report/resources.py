@@ -10,9 +10,9 @@ import numpy as np
 from tam_plugin.eval.report import accuracy, budget_map, figures, routing
 from tam_plugin.eval.report.costs import Cost, cost_of, policy_of, subject_of
 from tam_plugin.eval.report.document import Block, Figure, Heading, Items, Paragraph, Table
-from tam_plugin.eval.report.names import BUDGETS, HEATMAP, LOAD, LOSSES, NO_LOG, OPERATIONS, TITLES
+from tam_plugin.eval.report.names import BUDGETS, HEATMAP, LOAD, LOSSES, NO_LOG, OPERATIONS, decided_label, in_order
 from tam_plugin.eval.report.runs import Run
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import NUM_TASK_TYPES
 from tam_plugin.training.curves import draw_curves
 
 
@@ -21,19 +21,20 @@ def budgets(run: Run, folder: Path, model: str | None, preset: str | None) -> li
     blocks: list[Block] = [Heading("Budgets")]
     if run.log is None:
         return [*blocks, Paragraph(NO_LOG.format(run.name))]
-    records = [r for r in run.first_records().values() if r.get("frames") and r.get("task_type")]
+    records = [r for r in run.first_records().values() if r.get("frames") and decided_label(r)]
     if not records:
         return [*blocks, Paragraph("Not shown: no row of the log has frames and a task type.")]
     policy = policy_of(run, subject_of(run, model, preset))
     reason = policy if isinstance(policy, str) else None
     rows = []
-    for task in TaskType:
-        own = [r for r in records if r["task_type"] == task.label]
+    labels = in_order(str(decided_label(r)) for r in records)
+    for label in labels:
+        own = [r for r in records if decided_label(r) == label]
         strides = ", ".join(f"{s}: {sum(r['stride'] == s for r in own)}" for s in sorted({r["stride"] for r in own}))
         frames = [r["frames"] for r in own]
         span = f"{min(frames)} / {sum(frames) / len(frames):.1f} / {max(frames)}" if own else "-"
-        rows.append([task.label, str(len(own)), span, strides or "-"])
-    budget_map.draw_budget_map(folder / BUDGETS, records, None if isinstance(policy, str) else policy, TITLES)
+        rows.append([label, str(len(own)), span, strides or "-"])
+    budget_map.draw_budget_map(folder / BUDGETS, records, None if isinstance(policy, str) else policy)
     drawn = (
         f"The policy's curve is not drawn: {reason}."
         if reason
@@ -42,6 +43,8 @@ def budgets(run: Run, folder: Path, model: str | None, preset: str | None) -> li
             "them where its video has fewer frames, the Inductor was unsure or the text took room."
         )
     )
+    if len(labels) > NUM_TASK_TYPES and reason is None:
+        drawn += " A task type beyond the eight has no curve: its rule is in the Inductor's folder, not in the policy."
     heads = ["task type", "samples", "frames: least / mean / most", "samples by stride"]
     return [*blocks, Table(heads, rows), Paragraph(drawn), Figure(BUDGETS, "Frames and stride over the video's length")]
 
@@ -90,7 +93,7 @@ def routing_of(run: Run, folder: Path) -> list[Block]:
         [str(n + 1), *(f"{share:.3f}" for share in layer), f"{value:.3f}"]
         for n, (layer, value) in enumerate(zip(load, even, strict=True))
     ]
-    routing.draw_heatmap(folder / HEATMAP, sums, TITLES)
+    routing.draw_heatmap(folder / HEATMAP, sums)
     routing.draw_balance(folder / LOAD, sums)
     logged = "" if run.log is None else f" of {sum(bool(r.get('frames')) for r in run.log)} that were computed"
     return [

@@ -10,7 +10,7 @@ import numpy as np
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.report.figures import HATCHES, MARKERS, SHADES, drawing
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.eval.report.names import decided_label, in_order, title
 
 LENGTHS = {"short": "short, under 30 s", "medium": "medium", "long": "long, over 180 s"}
 OTHER = "no task type"
@@ -35,7 +35,7 @@ def sum_counts(records: Sequence[Mapping[str, Any]], name: str) -> Counts:
         where = f"routing log of {name}: task {record['task']}, row {record['doc_id']}"
         try:
             counts = np.asarray(record["counts"], dtype=np.float64)
-            key = (str(record["task_type"] or OTHER), str(record["length_class"]))
+            key = (decided_label(record) or OTHER, str(record["length_class"]))
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{where} cannot be read: {error}") from error
         shape = shape or counts.shape
@@ -56,13 +56,11 @@ def balance(counts: np.ndarray) -> np.ndarray:
     return counts.shape[1] * (load**2).sum(axis=1)
 
 
-def draw_heatmap(path: Path, sums: Counts, titles: Mapping[TaskType, str]) -> None:
+def draw_heatmap(path: Path, sums: Counts) -> None:
     """A panel of layers × experts for each task type and length class; darker took more (Fig. 7)."""
     loads = {key: counts / counts.sum(axis=1, keepdims=True) for key, counts in sums.items()}
-    labels = {task.label: titles[task] for task in TaskType}
-    labels |= {key[0]: key[0] for key in sums if key[0] not in labels}
-    if set(key[0] for key in sums) == {OTHER}:
-        labels = {OTHER: OTHER}
+    found = {key[0] for key in sums}
+    labels = [OTHER] if found == {OTHER} else in_order(found)
     layers, experts = next(iter(loads.values())).shape
     top = max(load.max() for load in loads.values())
     with drawing(path, max(9.0, 2.5 * len(labels)), 12) as figure:
@@ -80,8 +78,8 @@ def draw_heatmap(path: Path, sums: Counts, titles: Mapping[TaskType, str]) -> No
                 ticks = sorted({0, layers // 2, layers - 1})
                 axes.set_yticks(ticks, [str(tick + 1) for tick in ticks] if axes is row[0] else [])
             row[0].set_ylabel(f"{words}\nlayer")
-        for axes, title in zip(panels[0], labels.values(), strict=True):
-            axes.set_title(title.replace(" ", "\n"), fontsize=19)
+        for axes, label in zip(panels[0], labels, strict=True):
+            axes.set_title(title(label).replace(" ", "\n"), fontsize=19)
         figure.supxlabel("expert")
         figure.colorbar(image, ax=panels, label="share of the layer's assignments", shrink=0.7)
 

@@ -13,6 +13,7 @@ from tam_plugin.eval.lmms.sample_log import read_log
 from tam_plugin.eval.report.records import check_record
 from tam_plugin.eval.report.samples import Sample, read_samples
 from tam_plugin.files import read_json
+from tam_plugin.storage import rank_of
 from tam_plugin.training.curves import STATE
 
 RESULTS = "_results.json"
@@ -141,8 +142,8 @@ def _add_logs(run: Run, files: list[Path]) -> None:
 
 
 def _is_of_other_rank(file: Path, files: list[Path]) -> bool:
-    stem, mark, rank = file.stem.rpartition(".rank")
-    return bool(mark) and rank.isdecimal() and file.with_name(stem + file.suffix) in files
+    first, rank = rank_of(file)
+    return rank > 0 and first in files
 
 
 def _kind(file: Path) -> str | None:

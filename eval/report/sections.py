@@ -9,9 +9,8 @@ from pathlib import Path
 from tam_plugin.eval.report import accuracy, figures
 from tam_plugin.eval.report.costs import ablation_of, policy_name
 from tam_plugin.eval.report.document import Block, Figure, Heading, Items, Link, Paragraph, Table
-from tam_plugin.eval.report.names import CONFIDENCE, NO_LOG, RADAR, TITLES
+from tam_plugin.eval.report.names import CONFIDENCE, NO_LOG, RADAR, in_order, title
 from tam_plugin.eval.report.runs import Run
-from tam_plugin.taxonomy import TaskType
 
 
 def scores(run: Run, baseline: Run | None) -> list[Block]:
@@ -74,14 +73,13 @@ def task_types(run: Run, baseline: Run | None, folder: Path) -> list[Block]:
     if run.log is None:
         return [*blocks, Paragraph(NO_LOG.format(run.name))]
     runs = {one.name: accuracy.by_task_type(one, run) for one in (run, *([baseline] if baseline else []))}
-    labels = list(dict.fromkeys(label for found in runs.values() for label in found))
+    labels = in_order(label for found in runs.values() for label in found)
     if not any(found.count for found in runs[run.name].values()):
         return [*blocks, Paragraph("Not shown: no row of the log has both a task type and a score of its own.")]
     rows = [[label, *(str(found.get(label, accuracy.NONE)) for found in runs.values())] for label in labels]
-    short = {task.label: TITLES[task] for task in TaskType}
     series = {name: [found.get(label, accuracy.NONE).mean for label in labels] for name, found in runs.items()}
     counts = [runs[run.name].get(label, accuracy.NONE).count for label in labels]
-    spokes = [f"{short.get(label, label)}\nn = {count}" for label, count in zip(labels, counts, strict=True)]
+    spokes = [f"{title(label)}\nn = {count}" for label, count in zip(labels, counts, strict=True)]
     figures.radar(folder / RADAR, spokes, series)
     text = "Task types are those that the TAM run's Inductor saw in the rows."
     return [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tam_plugin.errors import InputError
+from tam_plugin.storage import locked as locked_file
 
 LOCK = ".lock"
 _GRACE_S = 20.0
@@ -47,19 +46,9 @@ def _end(child: subprocess.Popen) -> None:
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[int]:
     """The folder for this run alone; SIGTERM ends the run as an interrupt does."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise InputError(f"--out {str(out)!r}: an evaluation still runs there; wait for it, or end it") from error
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield lock
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        os.close(lock)
+    with locked_file(out / LOCK, alternative="name another --out") as lock:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            yield lock
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -15,6 +15,7 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.eval.suite.benchmarks import Benchmark, Suite, has_judge
 from tam_plugin.eval.suite.processes import call, locked
 from tam_plugin.eval.suite.summary import complete_results
+from tam_plugin.storage import difference, replace_file
 
 SETTINGS, SAMPLES, OUTPUT, RESULTS = "suite.json", "samples.jsonl", "lmms_eval.log", "results"
 _TAIL_BYTES = 20_000
@@ -106,7 +107,7 @@ def left_out(benchmark: Benchmark, tasks: Sequence[str]) -> str | None:
 
 
 def run_suite(suite: Suite, run: Run, say: Callable[[str], None]) -> list[Outcome]:
-    """Run every benchmark that has no complete results yet; the same call again goes on after a kill.
+    """Run every benchmark that has no complete results yet; the same call again resumes after a kill.
 
     Args:
         suite: the benchmarks.
@@ -159,16 +160,11 @@ def _check_settings(suite: Suite, run: Run) -> None:
             before = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{file}: not a suite's settings: {error}") from error
-        for name, value in now.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"--out {str(run.out)!r} holds a run with {name} = {before.get(name)!r}, asked for {value!r}: take "
-                    "another folder"
-                )
+        if changed := difference(before, now):
+            raise ConfigError(f"--out {str(run.out)!r} belongs to another run: {changed}; name another --out")
         return
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    with replace_file(file) as out:
+        out.write(json.dumps(now, indent=2) + "\n")
 
 
 def _error(log: Path) -> str:

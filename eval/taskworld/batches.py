@@ -73,7 +73,7 @@ def collate(samples: Sequence[Sample], config, form: Form = turns) -> dict[str, 
     """
     rows = []
     for one in samples:
-        visual = [config.video_token_id] * config.video_tokens(len(one.frames), one.stride)
+        visual = [config.video_token_id] * config.token_layout.count(len(one.frames), one.stride)
         rows.append(form(one.questions, visual))
     longest = max(len(ids) for ids, _ in rows)
     pad = tokenizer().pad_token_id

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget import BudgetPolicy, FixedPolicy, TokenLayout, VisualBudget
 from tam_plugin.eval.taskworld.questions import Question
 from tam_plugin.eval.taskworld.world import GRID, Clip
 from tam_plugin.inductor import Inductor
@@ -38,7 +38,7 @@ def policy() -> BudgetPolicy:
 @functools.cache
 def fixed() -> FixedPolicy:
     """The baseline's."""
-    return BudgetPolicy.fixed(*FIXED, grid=GRID, newline_position="one_token")
+    return FixedPolicy(*FIXED, TokenLayout(grid=GRID, newline_position="one_token"))
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,9 @@ from tam_plugin.eval.taskworld.arms import DENSE, Arm
 from tam_plugin.eval.taskworld.model import dense_model
 from tam_plugin.eval.taskworld.pretraining import pretrain
 from tam_plugin.eval.taskworld.stages import Stage, train
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionForConditionalGeneration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class Experiment:
     """One seed of the experiment in a folder.
 
     Args:
-        folder: for checkpoints and losses; a killed run goes on there.
+        folder: for checkpoints and losses; a killed run resumes there.
         setting: how much is trained.
         seed: of the model and of the clips.
         device: where.
@@ -83,10 +86,11 @@ class Experiment:
 
     def start(self) -> torch.nn.Module:
         """What every arm starts from: dense, one projector, at home at the baseline's budget and at the policy's."""
-        dense = dense_model(self.seed)
+        dense: Any = dense_model(self.seed)  # transformers wraps its "to" in a way that loses the type
         pretrain(dense.to(self.device), self.setting.pretraining_steps, self.seed, self.folder)
         model = upgraded(dense, DENSE, self.seed).to(self.device)
         first = 0
+        lesson: dict[str, Any]
         for form, steps in zip(("pictures", "picture questions"), self.setting.picture_steps, strict=True):
             lesson = {"by_task": True, "form": form, "clips_per_step": 16, "learning_rate": 2e-3, "first": first}
             train(model, self._stage(form.replace(" ", "_"), steps, **lesson), self.folder)
@@ -131,7 +135,7 @@ def stage3_name(arm: Arm) -> str:
     return f"{arm.name.replace(' ', '_')}.stage3"
 
 
-def upgraded(dense: torch.nn.Module, tam: dict[str, Any], seed: int) -> torch.nn.Module:
+def upgraded(dense: LlavaOnevisionForConditionalGeneration, tam: dict[str, Any], seed: int) -> torch.nn.Module:
     """A dense host model with the arm's sections; gates start from the seed."""
     from tam_plugin.patches.onevision import upgrade_dense
 

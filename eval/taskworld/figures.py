@@ -6,7 +6,6 @@ python -m tam_plugin.eval.taskworld.figures --run DIR --seed 0 --model FOLDER --
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,11 +14,11 @@ import torch
 
 from tam_plugin.errors import InputError
 from tam_plugin.eval.report.figures import drawing
-from tam_plugin.eval.report.names import TITLES
 from tam_plugin.eval.report.routing import Counts, draw_heatmap
 from tam_plugin.eval.taskworld.batches import sample
 from tam_plugin.eval.taskworld.budgets import policy
 from tam_plugin.eval.taskworld.world import draw_clip
+from tam_plugin.storage import read_journal
 from tam_plugin.taxonomy import TaskDistribution, TaskType, length_class
 from tam_plugin.training.curves import STYLES, smoothed
 
@@ -65,7 +64,7 @@ def draw_losses(folder: Path, out: Path) -> None:
             axes.remove()
         for axes, (stage, names) in zip(places, panels, strict=False):
             for i, name in enumerate(names):
-                rows = [json.loads(line) for line in logs[name].read_text().splitlines()]
+                rows = [line.record for line in read_journal(logs[name])]
                 label = name.removesuffix(stage).strip(".").replace("_", " ")
                 losses = smoothed([row["lm_loss"] for row in rows], 0.6)
                 axes.plot([row["step"] for row in rows], losses, linestyle=STYLES[i % len(STYLES)], label=label)
@@ -99,7 +98,7 @@ def main() -> None:
         draw_losses(args.run / f"seed{args.seed}", args.out / "losses.png")
     if args.model:
         counts = expert_use(load(args.model, device="cpu").model, CLIPS)
-        draw_heatmap(args.out / "experts.png", counts, TITLES)
+        draw_heatmap(args.out / "experts.png", counts)
         print(np.round(share_of_each(counts), 3))
 
 

@@ -90,12 +90,12 @@ def _of_clip(model, seed: int, by_task: bool, split: str, blind: bool, form: For
                 duration_s=clip.duration_s,
                 task=question.task.index,
                 kind=question.kind,
-                decided=given[i].task.index if given[i].task else 0,
+                decided=0 if (task := given[i].task) is None else task.index,
                 num_frames=len(seen.frames),
                 pool_stride=seen.stride,
                 understood=understood,
                 right=understood and question.options[choice] == question.answer,
-                visual_tokens=model.config.video_tokens(len(seen.frames), seen.stride),
+                visual_tokens=model.config.token_layout.count(len(seen.frames), seen.stride),
             )
 
 
@@ -119,7 +119,7 @@ def likeliest(model, seen: Sample, form: Form = _row) -> list[tuple[bool, int]]:
     The video is read once for all of them.
     """
     config, device = model.config, next(model.parameters()).device
-    visual = [config.video_token_id] * config.video_tokens(len(seen.frames), seen.stride)
+    visual = [config.video_token_id] * config.token_layout.count(len(seen.frames), seen.stride)
     prefix = encode("<|im_start|>user ") + visual + encode("\n")
     rows = [form(q, option) for q in seen.questions for option in q.options]
     longest = max(len(ids) for ids, _, _ in rows)

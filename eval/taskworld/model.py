@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,7 @@ from tam_plugin.eval.taskworld.questions import BALL, CORNERS, DOOR, FLAG, NUMBE
 from tam_plugin.eval.taskworld.render import SIZE
 from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, SHAPES, TILE, WEATHERS
 from tam_plugin.eval.taskworld.world import PLACES
-from tam_plugin.patches.onevision.demo import SPECIAL_TOKENS, demo_config
+from tam_plugin.patches.onevision.tiny import SPECIAL_TOKENS, demo_config
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
@@ -26,7 +26,7 @@ VISION = {
     "image_size": SIZE,
     "patch_size": TILE,
 }
-LANGUAGE = {
+LANGUAGE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 4,
@@ -82,9 +82,10 @@ def dense_model(seed: int) -> LlavaOnevisionForConditionalGeneration:
     from transformers import LlavaOnevisionForConditionalGeneration
 
     config = demo_config(tokenizer(), **VISION)
+    language: Any = config.text_config
     for name, value in LANGUAGE.items():
-        setattr(config.text_config, name, value)
-    config.text_config.layer_types = ["full_attention"] * LANGUAGE["num_hidden_layers"]
+        setattr(language, name, value)
+    language.layer_types = ["full_attention"] * LANGUAGE["num_hidden_layers"]
     config.tie_word_embeddings = True
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

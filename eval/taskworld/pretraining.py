@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from tam_plugin.eval.taskworld.patch_labels import CLASSES, labelled_frames
-from tam_plugin.inductor.data.records import replaced_file
+from tam_plugin.storage import replace_file
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionForConditionalGeneration
 
 CLIPS_PER_STEP = 12
 FIRST_SEED = 10**9
@@ -47,7 +51,11 @@ class Heads(nn.Module):
 
 
 def pretrain(
-    dense: nn.Module, steps: tuple[int, int], seed: int, folder: Path, say: Callable[[str], None] = print
+    dense: LlavaOnevisionForConditionalGeneration,
+    steps: tuple[int, int],
+    seed: int,
+    folder: Path,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Train the encoder on patch labels, then projector and word embeddings on naming patches; in place.
 
@@ -55,7 +63,7 @@ def pretrain(
         dense: a dense LlavaOnevision model with tied embeddings.
         steps: of the two lessons.
         seed: of the clips.
-        folder: for the state; a killed run goes on there.
+        folder: for the state; a killed run resumes there.
         say: told how far it is.
     """
     device = next(dense.parameters()).device
@@ -135,5 +143,5 @@ def _lesson(
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             say(f"{name}: step {step + 1} of {steps}, loss {loss.item():.3f}")
             state = {"step": step + 1, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            with replaced_file(file, binary=True) as out:
+            with replace_file(file, binary=True) as out:
                 torch.save(state | {"parameters": [p.detach() for p in parameters]}, out)

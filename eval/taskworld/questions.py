@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tam_plugin.deciding.instruction import option_lines
 from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, SCENE_NAMES, WEATHERS
 from tam_plugin.eval.taskworld.world import FLASH_COLORS, GRID, Clip
 from tam_plugin.files import read_yaml
-from tam_plugin.patches.onevision.inputs import option_lines
 from tam_plugin.taxonomy import TaskType
 
 SPLITS = ("train", "test")
@@ -70,15 +70,14 @@ def ask(clip: Clip, rng: np.random.Generator, split: str = "train") -> list[Ques
         entry = phrases()[kind]
         wording = entry[split][int(rng.integers(len(entry[split])))]
         wrong = [others[i] for i in rng.permutation(len(others))[:3]]
-        options = [answer, *wrong]
-        options = tuple(options[i] for i in rng.permutation(4))
+        unshuffled = [answer, *wrong]
         found.append(
             Question(
                 kind=kind,
                 task=TaskType(entry["task"]),
                 subject=entry["subject"].format(**slots),
                 text=wording.format(**slots),
-                options=options,
+                options=tuple(unshuffled[i] for i in rng.permutation(4)),
                 answer=answer,
             )
         )

@@ -9,21 +9,18 @@ steps on the same clips and questions. Results go to ``DIR/results.jsonl``, a li
 from __future__ import annotations
 
 import argparse
-import fcntl
-import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from tam_plugin.eval.taskworld.arms import TRAINED, Arm, runs_of
 from tam_plugin.eval.taskworld.experiment import SETTINGS, Experiment, switched
 from tam_plugin.eval.taskworld.measuring import by_task_type, measure
-from tam_plugin.inductor.data.records import cut_torn_line
+from tam_plugin.storage import Journal
 
 TEST_CLIPS = 250
 """Clips of a seed's test split."""
@@ -60,9 +57,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results = args.out / "results.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
-    with _locked(results) as file:
-        file.seek(0)
-        done = {(line["arm"], line["seed"]) for line in map(json.loads, file)}
+    with Journal(results, wait=True) as journal:
+        done = {(line.record["arm"], line.record["seed"]) for line in journal.lines()}
     for seed in args.seeds:
         experiment = Experiment(args.out, SETTINGS[args.setting], seed, device)
         for arm in TRAINED:
@@ -74,18 +70,9 @@ def main() -> None:
             for run in runs:
                 running = model if run is arm else switched(model, run, seed).to(device)
                 rows = measure(running.eval(), split_clips(seed), by_task=run.by_task)
-                with _locked(results) as out:
-                    out.write(json.dumps(result(run, seed, rows, args.setting, time.monotonic() - start)) + "\n")
+                with Journal(results, wait=True) as journal:  # several processes may share the file
+                    journal.append(result(run, seed, rows, args.setting, time.monotonic() - start))
                 print(f"{run.name}, seed {seed}: {by_task_type(rows)}", flush=True)
-
-
-@contextmanager
-def _locked(results: Path) -> Iterator[IO[str]]:
-    """The results, for one process at a time; a last line that a kill tore is cut off, to be measured again."""
-    with results.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        cut_torn_line(file.fileno())
-        yield file
 
 
 if __name__ == "__main__":

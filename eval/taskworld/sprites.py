@@ -23,7 +23,7 @@ COLORS = {
 }
 SKIN, PLATE, TRAY, DARK, LIGHT = (238, 200, 160), (250, 250, 240), (196, 160, 120), (40, 40, 44), (250, 250, 250)
 
-DIGITS = {
+DIGITS: dict[str, tuple[str, ...]] = {
     "0": ("ooo", "o.o", "o.o", "o.o", "ooo"),
     "1": (".o.", "oo.", ".o.", ".o.", "ooo"),
     "2": ("ooo", "..o", "ooo", "o..", "ooo"),
@@ -35,13 +35,13 @@ DIGITS = {
     "8": ("ooo", "o.o", "ooo", "o.o", "ooo"),
     "9": ("ooo", "o.o", "ooo", "..o", "..o"),
 }
-SHAPES = {
+SHAPES: dict[str, tuple[str, ...]] = {
     "circle": (".##.", "####", "####", ".##."),
     "square": ("####", "#..#", "#..#", "####"),
     "triangle": (".##.", ".##.", "####", "####"),
     "cross": ("#..#", ".##.", ".##.", "#..#"),
 }
-FEELINGS = {
+FEELINGS: dict[str, tuple[str, ...]] = {
     "happy": ("......", "o....o", "oo..oo", ".oooo."),
     "sad": ("......", ".oooo.", "oo..oo", "o....o"),
     "surprised": ("..oo..", ".o..o.", ".o..o.", "..oo.."),

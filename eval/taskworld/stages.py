@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from tam_plugin.eval.taskworld.budgets import DRAWS, REVIEW, VIDEO_DRAWS, in_a_p
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.statements import stated
 from tam_plugin.eval.taskworld.world import draw_clip
-from tam_plugin.inductor.data.records import replaced_file
+from tam_plugin.storage import Journal, read_journal, replace_file, replace_records
 
 FORMS = {
     "questions": turns,
@@ -82,7 +81,7 @@ class Stage:
 def train(
     model: torch.nn.Module, stage: Stage, folder: str | os.PathLike[str], say: Callable[[str], None] = print
 ) -> None:
-    """Train in place, or load what an earlier run of the same stage left, and go on from there.
+    """Train in place, or load what an earlier run of the same stage left, and resume from there.
 
     Args:
         model: a TAM OneVision model.
@@ -98,8 +97,8 @@ def train(
         parameter.requires_grad_(_trains(stage, name))
     optimizer = _optimizer(model, stage)
     start = _resumed(model, optimizer, stage, file)
-    lines = log.read_text().splitlines()[: start // LOG_EVERY] if start else []
-    log.write_text("".join(line + "\n" for line in lines))
+    lines = [line.record for line in read_journal(log)][: start // LOG_EVERY] if start else []
+    replace_records(log, lines)
     model.train()
     losses: list[dict[str, float]] = []
     for step in range(start, stage.steps):
@@ -110,8 +109,8 @@ def train(
         if (step + 1) % LOG_EVERY == 0:
             mean = {name: round(float(np.mean([one[name] for one in losses])), 5) for name in losses[0]}
             losses.clear()
-            with log.open("a") as out:
-                out.write(json.dumps({"step": step + 1, **mean}) + "\n")
+            with Journal(log) as journal:
+                journal.append({"step": step + 1, **mean})
             say(f"{stage.name}: step {step + 1} of {stage.steps}, loss {mean['lm_loss']:.3f}")
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
             _save(model, optimizer, stage, step + 1, file)
@@ -198,12 +197,12 @@ def _save(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage
     state: dict[str, Any] = {"stage": asdict(stage), "step": step, "model": model.state_dict()}
     if step < stage.steps:
         state["optimizer"] = optimizer.state_dict()
-    with replaced_file(file, binary=True) as out:
+    with replace_file(file, binary=True) as out:
         torch.save(state, out)
 
 
 def _resumed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, file: Path) -> int:
-    """Load an earlier run's state; the step to go on from."""
+    """Load an earlier run's state; the step to resume from."""
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True, map_location=next(model.parameters()).device)

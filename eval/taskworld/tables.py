@@ -6,7 +6,6 @@ python -m tam_plugin.eval.taskworld.tables RESULTS.jsonl
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tam_plugin.eval.taskworld.arms import SWITCHED, TRAINED, runs_of
+from tam_plugin.storage import read_journal
 from tam_plugin.taxonomy import length_class
 
 LENGTHS = ("short", "medium", "long")
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     args = parser.parse_args()
     order = [run.name for arm in TRAINED for run in runs_of(arm)]
-    lines = [json.loads(line) for line in args.results.read_text().splitlines()]
+    lines = [line.record for line in read_journal(args.results)]
     lines.sort(key=lambda line: (order.index(line["arm"]), line["seed"]))
     print(table(lines), by_seed(lines), beside_the_paper(lines), sep="\n", end="")
 

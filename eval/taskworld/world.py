@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Clip:
     seed: int
     duration_s: float
     num_ticks: int
-    facts: dict[str, object]
+    facts: dict[str, Any]
     still: np.ndarray
     scenes: np.ndarray
     weathers: np.ndarray

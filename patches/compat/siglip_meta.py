@@ -20,7 +20,7 @@ def loads_on_meta() -> bool:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-    class Probe(PreTrainedModel):  # type: ignore[misc]
+    class Probe(PreTrainedModel):
         config_class = PretrainedConfig
 
         def __init__(self, config: PretrainedConfig) -> None:

@@ -79,7 +79,7 @@ def _load_rng_state(original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
         arrays = np.arange(1, dtype=np.uint32)
-        allowed = [arrays.__reduce__()[0], np.ndarray, np.dtype, type(arrays.dtype)]
+        allowed: list[Any] = [arrays.__reduce__()[0], np.ndarray, np.dtype, type(arrays.dtype)]
         with torch.serialization.safe_globals(allowed):
             return original(self, checkpoint)
 

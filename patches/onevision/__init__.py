@@ -5,7 +5,7 @@ Importing this package registers the model type ``tam_llava_onevision``.
 
 from tam_plugin.patches.onevision.assistant import Answer, VideoAssistant
 from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
-from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question
+from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs
 from tam_plugin.patches.onevision.loading import load
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration, TamOnevisionModel
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
@@ -18,7 +18,6 @@ __all__ = [
     "VideoAssistant",
     "VideoTurn",
     "build_inputs",
-    "compose_question",
     "load",
     "upgrade_dense",
 ]

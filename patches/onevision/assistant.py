@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 import tam_plugin
-from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget import Policy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
+from tam_plugin.config import TamConfig
+from tam_plugin.deciding import Decider, compose_question, instruction_lines
 from tam_plugin.errors import InputError
-from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, compose_question, encode_words
+from tam_plugin.patches.hosts.model import Answer
+from tam_plugin.patches.onevision.inputs import VideoTurn, build_inputs, count_prompt_tokens
 from tam_plugin.patches.onevision.loading import Loaded, load
-from tam_plugin.taxonomy import TaskType
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
-
-TEMPLATE_TOKENS = 64
-"""More than the chat format takes around the words."""
 
 DEMO_FOLDER = Path(tam_plugin.__file__).with_name("assets") / "taskworld"
 """The demonstration model that ships with the package."""
@@ -33,25 +31,8 @@ DEMO_NOTICE = (
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said.
-
-    Attributes:
-        text: the answer.
-        prompt_tokens: tokens of the whole prompt, visual ones included.
-        visual_tokens: tokens of the video.
-        prompt: the prompt as the model read it; one mark stands for all visual tokens.
-    """
-
-    text: str
-    prompt_tokens: int
-    visual_tokens: int
-    prompt: str
-
-
 class VideoAssistant:
-    """A loaded model that answers questions about sampled videos."""
+    """A loaded model that answers questions about sampled videos, as ``tam_plugin.patches.hosts.model.Assistant``."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
@@ -72,6 +53,11 @@ class VideoAssistant:
         return self.loaded.model.config
 
     @property
+    def tam_config(self) -> TamConfig:
+        """The configuration of the TAM model."""
+        return self.config.tam_config
+
+    @property
     def inductor(self) -> str | None:
         """Folder or name of the checkpoint's Inductor; None for the embedded one.
 
@@ -85,37 +71,23 @@ class VideoAssistant:
         """The encoder, for :func:`tam_plugin.vision.collect_routing` to listen to."""
         return self.loaded.model.model.vision_tower
 
-    def policy(
-        self,
-        query: str,
-        options: Sequence[str] | None = None,
-        *,
-        max_new_tokens: int = 128,
-        policy: BudgetPolicy | FixedPolicy | None = None,
-    ) -> BudgetPolicy | FixedPolicy:
-        """The policy for one question: what its words, the frames' times and the answer take is kept free.
+    def decider(self, policy: Policy | None = None, inductor: str | None = None) -> Decider:
+        """What decides frames and stride of questions to this model.
+
+        Args:
+            policy: None takes the checkpoint's.
+            inductor: folder or name of an Inductor; None takes the checkpoint's.
 
         Raises:
-            ConfigError: the context cannot hold them and a single frame, or the policy has strides of another model.
+            ConfigError: policy or Inductor cannot be used with this model.
         """
-        config = self.config
-        most = stored_policy(config.tam_config.policy) if policy is None else policy
-        count = most.max_frames if isinstance(most, BudgetPolicy) else most.num_frames
-        budget = VisualBudget.of(count, 1, task=TaskType.FINE_GRAINED_ATTRIBUTES)
-        question = self._question(query, budget, options, 99_999.0, [99_999.0] * count)
-        tokens = len(encode_words(question, self.loaded.tokenizer, config)) + TEMPLATE_TOKENS
-        return config.host_policy(most, text_tokens=tokens, max_output_tokens=max_new_tokens)
-
-    def _question(self, query, budget, options, duration_s, timestamps_s) -> str:
-        instruction = self.config.tam_config.instruction
-        return compose_question(
-            query,
-            budget,
-            options=options,
-            duration_s=duration_s,
-            timestamps_s=timestamps_s,
-            time=instruction.time,
-            task=instruction.task,
+        tam, tokenizer, config = self.config.tam_config, self.loaded.tokenizer, self.config
+        return Decider(
+            stored_policy(tam.policy) if policy is None else policy,
+            layout=config.token_layout,
+            instruction=tam.instruction,
+            inductor=self.inductor if inductor is None else inductor,
+            count_tokens=lambda text: count_prompt_tokens(text, tokenizer, config),
         )
 
     @torch.inference_mode()
@@ -141,23 +113,23 @@ class VideoAssistant:
         frames = preprocess_frames(
             video.frames, size=config.vision_config.image_size, mean=loaded.image_mean, std=loaded.image_std
         )
-        times = [float(t) for t in video.timestamps_s]
-        question = self._question(query, budget, options, video.info.duration_s, times)
+        lines = instruction_lines(budget, video, config.tam_config.instruction)
+        question = compose_question(query, lines, options)
         turn = VideoTurn(question=question, frames=frames, pool_stride=budget.pool_stride)
         inputs = build_inputs([turn], loaded.tokenizer, config)
         device, dtype = loaded.model.device, loaded.model.dtype
         inputs = {k: v.to(device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
         prompt_tokens = inputs["input_ids"].shape[1]
-        limit = config.context_tokens
+        limit = config.token_layout.context_tokens
         if limit is not None and prompt_tokens + max_new_tokens > limit:
             raise InputError(
                 f"a prompt of {prompt_tokens} tokens and an answer of {max_new_tokens} do not fit the {limit} of this "
                 "model: shorten the question, or ask for fewer frames or a shorter answer"
             )
-        with route_by_task(loaded.model, [budget.task], [len(frames)]):
+        with route_by_task(loaded.model, [budget.decided_task], [len(frames)]):
             new = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, prompt_tokens:]
         visual_tokens = int((inputs["input_ids"] == config.video_token_id).sum())
-        text = loaded.tokenizer.decode(new, skip_special_tokens=True).strip()
+        text = str(loaded.tokenizer.decode(new, skip_special_tokens=True)).strip()
         prompt = _prompt_text(inputs["input_ids"][0].tolist(), loaded.tokenizer, config.video_token_id)
         return Answer(text, prompt_tokens, visual_tokens, prompt)
 

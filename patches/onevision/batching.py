@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
+from tam_plugin.budget import HOST_STRIDE
 from tam_plugin.errors import InputError
-
-HOST_STRIDE = 2
-"""The stride that the host gives every video; used when a caller passes none."""
 
 
 def split_videos(

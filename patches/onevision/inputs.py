@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tam_plugin.budget import VisualBudget, task_instruction, time_instruction
+from tam_plugin.budget import HOST_STRIDE
 from tam_plugin.errors import ConfigError, InputError, check_unicode
 from tam_plugin.patches import words
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
 
 IGNORE_INDEX = -100
+
+TEMPLATE_TOKENS = 64
+"""More than the chat format takes around the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,38 +40,8 @@ class VideoTurn:
 
     question: str
     frames: torch.Tensor | None = None
-    pool_stride: int = 2
+    pool_stride: int = HOST_STRIDE
     answer: str | None = None
-
-
-def compose_question(
-    query: str,
-    budget: VisualBudget,
-    *,
-    options: Sequence[str] | None = None,
-    duration_s: float | None = None,
-    timestamps_s: Sequence[float] = (),
-    time: bool = True,
-    task: bool = False,
-) -> str:
-    """The user's turn: time and task instruction as configured, the question, lettered options."""
-    lines = []
-    if time and duration_s is not None:
-        lines.append(time_instruction(duration_s, timestamps_s))
-    if task and budget.task is not None:
-        lines.append(task_instruction(budget.task))
-    lines.append(query.strip())
-    return "\n".join(lines + option_lines(options or ()))
-
-
-def option_lines(options: Sequence[str]) -> list[str]:
-    """Each option with its letter, as a model reads them."""
-    return [f"{_letter(i)}. {text}" for i, text in enumerate(options)]
-
-
-def _letter(index: int) -> str:
-    """A to Z, then numbers."""
-    return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
 def build_inputs(
@@ -127,7 +100,7 @@ def _placeholders(turn: VideoTurn, config: TamOnevisionConfig) -> int:
         raise InputError(f"frames of shape {list(frames.shape)}: expected [T, 3, {size}, {size}] with T >= 1")
     if turn.pool_stride not in strides:
         raise InputError(f"pool_stride = {turn.pool_stride!r}: this model has projectors for {list(strides)}")
-    return config.video_tokens(len(frames), turn.pool_stride)
+    return config.token_layout.count(len(frames), turn.pool_stride)
 
 
 def encode_words(text: str, tokenizer: PreTrainedTokenizerBase, config: TamOnevisionConfig) -> list[int]:
@@ -138,6 +111,11 @@ def encode_words(text: str, tokenizer: PreTrainedTokenizerBase, config: TamOnevi
     """
     check_unicode(text)
     return words.encode_words(tokenizer, text, (config.image_token_id, config.video_token_id))
+
+
+def count_prompt_tokens(text: str, tokenizer: PreTrainedTokenizerBase, config: TamOnevisionConfig) -> int:
+    """Tokens of a prompt around a user's turn, at most, without the video's."""
+    return len(encode_words(text, tokenizer, config)) + TEMPLATE_TOKENS
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -8,23 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tam_plugin.bounds import check_sizes
 from tam_plugin.config import TamConfig, short
-from tam_plugin.errors import ConfigError, InputError, TamError
+from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import read_json
-from tam_plugin.hub import missing_folder
-from tam_plugin.model_folder import check_folder
-from tam_plugin.patches.onevision.configuration import TamOnevisionConfig
+from tam_plugin.patches.hosts import check_host
+from tam_plugin.patches.hosts.onevision import TAM_MODEL_TYPE, Onevision
 from tam_plugin.patches.onevision.generation import followed
 from tam_plugin.patches.onevision.inputs import encode_words
 from tam_plugin.patches.onevision.modeling import TamOnevisionForConditionalGeneration
 from tam_plugin.patches.onevision.upgrade import upgrade_dense
 from tam_plugin.patches.onevision.weights import check_directory, first_line, load_weights
+from tam_plugin.patches.sources import checkpoint_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DENSE_MODEL_TYPE = "llava_onevision"
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
 MIN_STD = 1e-3
 PREPROCESSOR = "preprocessor_config.json"
@@ -44,8 +42,8 @@ class Loaded:
 
     model: TamOnevisionForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
     notice: str | None = None
 
 
@@ -67,26 +65,21 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
 
     where = pick_device(device)
     dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
-    values = _read_config(name_or_path)
-    model_type = values.get("model_type")
+    values = checkpoint_config(name_or_path)
+    check_host(Onevision.name, values, name_or_path)
     notice = None
     mean, std = _image_statistics(name_or_path)
-    if model_type == TamOnevisionConfig.model_type:
+    if values["model_type"] == TAM_MODEL_TYPE:
         if tam_config is not None:
             raise ConfigError(f"{name_or_path!r} is a TAM checkpoint already: its own configuration holds")
         check_directory(name_or_path, TamOnevisionForConditionalGeneration, values)
         model = TamOnevisionForConditionalGeneration.from_pretrained(name_or_path, torch_dtype=dtype)
-    elif model_type == DENSE_MODEL_TYPE:
+    else:
         check_directory(name_or_path, LlavaOnevisionForConditionalGeneration, values)
         dense = load_weights(LlavaOnevisionForConditionalGeneration.from_pretrained, name_or_path, torch_dtype=dtype)
         model = upgrade_dense(dense, tam_config or TamConfig())
         notice = (
             f"{name_or_path} is a dense checkpoint, upgraded in memory: its experts and projectors are untrained copies"
-        )
-    else:
-        raise ConfigError(
-            f"{name_or_path!r} has model_type {short(model_type)}: expected {TamOnevisionConfig.model_type!r} or "
-            f"{DENSE_MODEL_TYPE!r} (a llava-hf checkpoint)"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
@@ -94,7 +87,7 @@ def load(name_or_path: str, *, tam_config: TamConfig | None = None, device: str 
     except Exception as error:  # its files' own parsers raise their own
         raise InputError(f"no tokenizer can be read from {name_or_path!r}: {first_line(error)}") from error
     model.generation_config = followed(model.generation_config, model.config.text_config.vocab_size, name_or_path)
-    return Loaded(model.eval().to(where), tokenizer, mean, std, notice)  # type: ignore[arg-type]
+    return Loaded(model.eval().to(where), tokenizer, mean, std, notice)
 
 
 def pick_device(name: str) -> torch.device:
@@ -116,37 +109,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _read_config(name_or_path: str) -> dict[str, Any]:
-    """config.json of a folder or hub name, its sizes looked at.
-
-    Raises:
-        InputError: nothing can be read there.
-        ConfigError: a size is none that a model has.
-    """
-    from transformers.utils import cached_file
-
-    if not name_or_path.strip():
-        raise InputError("the model's name is empty: expected a checkpoint directory or a hub name")
-    try:
-        path = Path(name_or_path)
-        if path.exists() and not (path / "config.json").exists():
-            kind = "holds no config.json" if path.is_dir() else "is not a directory"
-            raise InputError(f"{name_or_path!r} {kind}: expected a model checkpoint directory")
-        if problem := missing_folder(name_or_path):
-            raise InputError(problem)
-        if path.is_dir():
-            check_folder(path)
-        file = path / "config.json" if path.is_dir() else Path(str(cached_file(name_or_path, "config.json")))
-        values = read_json(file)
-    except TamError:
-        raise
-    except Exception as error:  # a name too long, no network: each raises its own
-        raise InputError(f"no model can be read from {short(name_or_path)}: {first_line(error)}") from error
-    check_sizes(values, str(file))
-    return values
-
-
-def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _image_statistics(name_or_path: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of the checkpoint's image processor; SigLIP's where it has none."""
     from transformers.utils import cached_file
 
@@ -164,5 +127,6 @@ def _image_statistics(name_or_path: str) -> tuple[tuple[float, ...], tuple[float
         )
         if not numbers or len(value) != len(SIGLIP_MEAN):
             raise ConfigError(f"{str(file)!r}: {name} = {short(value)}: expected three numbers from {least:g} to 2")
-        found.append(tuple(map(float, value)))
+        red, green, blue = map(float, value)
+        found.append((red, green, blue))
     return found[0], found[1]

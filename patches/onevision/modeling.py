@@ -6,7 +6,7 @@ Shapes: V videos in the batch, ΣT frames of all videos, P patches a frame, S im
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -31,6 +31,7 @@ from tam_plugin.vision import (
     frames_to_tokens,
     upcycle_vision_encoder,
     use_non_reentrant_checkpointing,
+    with_newlines,
     with_zero_gradients,
 )
 
@@ -50,15 +51,19 @@ class TamCausalLMOutputWithPast(LlavaOnevisionCausalLMOutputWithPast):
         z_loss: L_z, before its weight.
     """
 
-    lm_loss: torch.FloatTensor | None = None
-    balance_loss: torch.FloatTensor | None = None
-    z_loss: torch.FloatTensor | None = None
+    lm_loss: torch.Tensor | None = None
+    balance_loss: torch.Tensor | None = None
+    z_loss: torch.Tensor | None = None
 
 
 class TamOnevisionModel(LlavaOnevisionModel):
     """The host's model with a mixture vision tower and a projector per stride."""
 
     config_class = TamOnevisionConfig
+    if TYPE_CHECKING:
+        config: TamOnevisionConfig
+        multi_modal_projector: Any
+        """``ResolutionProjectors``, which is no subclass of what the host has under this name."""
 
     def __init__(self, config: TamOnevisionConfig) -> None:
         super().__init__(config)
@@ -117,15 +122,15 @@ class TamOnevisionModel(LlavaOnevisionModel):
     def get_video_tokens(
         self,
         pixel_values_videos: torch.Tensor,
-        video_num_frames: torch.LongTensor | None = None,
-        video_pool_strides: torch.LongTensor | None = None,
+        video_num_frames: torch.Tensor | None = None,
+        video_pool_strides: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Encode, project and pool frames; each video ends with one newline token: ``[Σ tokens, H]``."""
+        """Encode, project and pool frames, with newline tokens where the checkpoint has them: ``[Σ tokens, H]``."""
         frames, counts, strides = split_videos(pixel_values_videos, video_num_frames, video_pool_strides)
         features = self._encode(frames)
-        newline = self.image_newline[None]
         videos = frames_to_tokens(features, counts, strides, self.multi_modal_projector)
-        return torch.cat([part for video in videos for part in (video.flatten(0, 1), newline.to(video))])
+        position = self.config.token_layout.newline_position
+        return torch.cat([with_newlines(video, self.image_newline, position) for video in videos])
 
     def _blank_tokens(self) -> torch.Tensor:
         """Tokens of one blank frame at the coarsest stride."""
@@ -149,6 +154,8 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
     """The host's generative model over :class:`TamOnevisionModel`; saved and loaded as any Hugging Face model."""
 
     config_class = TamOnevisionConfig
+    if TYPE_CHECKING:
+        config: TamOnevisionConfig
     # The router losses are added per micro-batch, so a trainer must average over accumulation steps itself.
     accepts_loss_kwargs = False
     _can_compile_fullgraph = False
@@ -181,13 +188,13 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """transformers' own; an Inductor that is not the embedded one becomes a part of the checkpoint."""
-        name = self.config.tam_config.inductor
+        name, tam = self.config.tam_config.inductor, self.config.tam
         if name is not None:
-            self.config.tam = {**self.config.tam, "inductor": store_inductor(str(self.inductor), save_directory)}
+            self.config.tam = {**(tam or {}), "inductor": store_inductor(str(self.inductor), save_directory)}
         try:
             return super().save_pretrained(save_directory, *args, **kwargs)
         finally:
-            self.config.tam = {**self.config.tam, "inductor": name}
+            self.config.tam = tam
 
     def __init__(self, config: TamOnevisionConfig) -> None:
         LlavaOnevisionPreTrainedModel.__init__(self, config)
@@ -234,9 +241,10 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
         # The blank frame of text alone trains no router, yet its losses stay in the graph: the order in which
         # gradients arrive must be that of every other rank.
         weight = 1.0 if seen else 0.0
-        output.lm_loss = output.loss
+        loss: Any = output.loss  # the host calls every loss a FloatTensor, a class that no tensor is made of any more
+        output.lm_loss = loss
         output.balance_loss, output.z_loss = weight * routing.balance_loss, weight * routing.z_loss
-        output.loss = output.loss + weight * routing.aux_loss(self.config.tam_config.moe).to(output.loss)
+        output.loss = loss + weight * routing.aux_loss(self.config.tam_config.moe).to(loss)
         return output
 
     def prepare_inputs_for_generation(self, input_ids, pixel_values_videos=None, **kwargs):
@@ -247,9 +255,11 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
                 inputs.pop(name, None)
         return inputs
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """The host's, with the vision tower non-reentrant: the router losses lose their gradient otherwise."""
-        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
         use_non_reentrant_checkpointing(self.model.vision_tower)
 
     def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs):
@@ -257,7 +267,8 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
         visual = {name: model_kwargs.pop(name) for name in VISUAL_NAMES if model_kwargs.get(name) is not None}
         if expand_size > 1 and visual:
             visual = self._repeat_videos(input_ids, expand_size, **visual)
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+        host: Any = super()  # transformers annotates this method's self with a protocol that none of its models fits
+        input_ids, model_kwargs = host._expand_inputs_for_generation(
             expand_size, is_encoder_decoder, input_ids, **model_kwargs
         )
         return input_ids, {**model_kwargs, **visual}
@@ -266,7 +277,8 @@ class TamOnevisionForConditionalGeneration(LlavaOnevisionForConditionalGeneratio
         self, input_ids, expand_size, pixel_values_videos, video_num_frames=None, video_pool_strides=None
     ) -> dict[str, Any]:
         frames, counts, strides = split_videos(pixel_values_videos, video_num_frames, video_pool_strides)
-        tokens = [self.config.video_tokens(t, s) for t, s in zip(counts, strides, strict=True)]
+        layout = self.config.token_layout
+        tokens = [layout.count(t, s) for t, s in zip(counts, strides, strict=True)]
         rows = assign_videos((input_ids == self.config.video_token_id).sum(dim=1).tolist(), tokens)
         order = [video for row in rows for _ in range(expand_size) for video in row]
         parts = frames.split(counts)

@@ -105,24 +105,23 @@ def _check(args: argparse.Namespace) -> tuple[str, str]:
 def _ways(models: dict[str, VideoAssistant], path: Path, new_tokens: int) -> list[WholeAnswer]:
     """The baseline, TAM at the baseline's budget, and TAM once for each budget of its policy."""
     from tam_plugin.bench.whole_answer import DENSE, TAM, WholeAnswer
-    from tam_plugin.budget import BudgetPolicy
-    from tam_plugin.checkpoint.figures import BASELINE
+    from tam_plugin.budget import BASELINE_FRAMES, BASELINE_STRIDE, FixedPolicy
     from tam_plugin.taxonomy import TaskDistribution, TaskType
     from tam_plugin.video import probe_video
 
-    config, info = models[TAM].config, probe_video(path)
-    fixed = config.host_policy(BudgetPolicy.fixed(*BASELINE)).budget(
-        None, info.duration_s, video_frames=info.num_frames
-    )
+    info, decider = probe_video(path), models[TAM].decider()
+    fixed = FixedPolicy(layout=decider.adapted(0, 0).layout).budget(None, info.duration_s, video_frames=info.num_frames)
     shared: dict[str, Any] = {"path": path, "query": QUESTION, "new_tokens": new_tokens}
     ways = []
     for name in (DENSE, TAM):
         if name in models:
-            ways.append(WholeAnswer(models[name], f"{name} at {BASELINE[0]}:{BASELINE[1]}", fixed, (), **shared))
+            ways.append(
+                WholeAnswer(models[name], f"{name} at {BASELINE_FRAMES}:{BASELINE_STRIDE}", fixed, (), **shared)
+            )
     by_budget: dict[VisualBudget, list[TaskType]] = {}
     for task in TaskType:
         asked = TaskDistribution.one_hot(task)
-        budget = config.host_policy().budget(asked, info.duration_s, video_frames=info.num_frames)
+        budget = decider.adapted(0, 0).budget(asked, info.duration_s, video_frames=info.num_frames)
         size = (budget.num_frames, budget.pool_stride)
         same = next((b for b in by_budget if (b.num_frames, b.pool_stride) == size), budget)
         by_budget.setdefault(same, []).append(task)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.bench.timing import compare, rows
+from tam_plugin.budget import HOST_STRIDE
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import InputError, TamError, require
 
@@ -33,7 +34,6 @@ LORA_TARGETS = r".*\.language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 LEARNING_RATE = 1e-5
 QUESTION = "What happens in this video, and in which order? Answer in one sentence."
 ANSWER = "A person opens the door, puts down a bag, and walks to the window."
-_HOST_STRIDE = 2
 _GIB = 2**30
 
 
@@ -120,7 +120,7 @@ def _check(args: argparse.Namespace) -> tuple[str, str, int]:
 
 def model_fields(preset: str) -> dict[str, Any]:
     """Fields of ``LlavaOnevisionConfig`` for a preset; token ids are those of the demo tokenizer."""
-    from tam_plugin.patches.onevision.demo import demo_config, demo_tokenizer
+    from tam_plugin.patches.onevision.tiny import demo_config, demo_tokenizer
 
     config = demo_config(demo_tokenizer()).to_dict()
     config.pop("model_type")
@@ -156,7 +156,7 @@ def build(way: str, fields: dict[str, Any], stride: int, device: torch.device, d
         model: Any = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(**fields))
     if way == TAM:
         model = upgrade_dense(model, TamConfig())
-    elif stride != _HOST_STRIDE:
+    elif stride != HOST_STRIDE:
         # The host can pool its videos by 2 only; the comparison is at equal tokens.
         model.model.apply_pooling = functools.partial(pool_tokens, stride=stride)
     _add_lora(model, dtype)
@@ -189,7 +189,7 @@ def training_batch(
     import torch
 
     from tam_plugin.patches.onevision import TamOnevisionConfig, VideoTurn, build_inputs
-    from tam_plugin.patches.onevision.demo import demo_tokenizer
+    from tam_plugin.patches.onevision.tiny import demo_tokenizer
 
     config = TamOnevisionConfig(**fields, tam=TamConfig().to_dict())
     side = config.vision_config.image_size
@@ -276,6 +276,6 @@ def _notes(preset: str, device: str, stride: int) -> list[str]:
         notes.append("no CUDA GPU is used: peak memory is not measured on a CPU")
     if preset == "tiny":
         notes.append("preset tiny: random toy shapes, whose ratio says nothing of a 7B; --preset 7b needs a CUDA GPU")
-    if stride != _HOST_STRIDE:
-        notes.append(f"the host pools videos by {_HOST_STRIDE}; here it was made to pool by {stride}, for equal tokens")
+    if stride != HOST_STRIDE:
+        notes.append(f"the host pools videos by {HOST_STRIDE}; here it was made to pool by {stride}, for equal tokens")
     return notes

@@ -14,6 +14,7 @@ import numpy as np
 
 from tam_plugin.bench.timing import compare, rows
 from tam_plugin.errors import InputError, require
+from tam_plugin.storage import replace_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,9 +99,8 @@ def long_video(folder: Path, seconds: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"bench_{_WIDTH}x{_HEIGHT}_{seconds}s.mp4"
     if not path.exists():
-        partial = path.with_suffix(".part")
-        make_video(partial, seconds)
-        partial.replace(path)
+        with replace_path(path) as part:
+            make_video(part, seconds)
     return path
 
 

@@ -13,13 +13,16 @@ import torch
 from tam_plugin.bench.step import model_fields
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import TamConfig
+from tam_plugin.deciding import Sampling, take
+from tam_plugin.errors import ConfigError
 from tam_plugin.eval.flops import Subject, from_path
 from tam_plugin.inductor import Inductor
+from tam_plugin.patches.hosts import host_named, load_assistant
+from tam_plugin.patches.hosts.onevision import Onevision
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_tokenizer
 from tam_plugin.patches.onevision.loading import SIGLIP_MEAN, SIGLIP_STD, Loaded
-from tam_plugin.video import probe_video, sample_frames
-from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
+from tam_plugin.patches.onevision.tiny import demo_tokenizer
+from tam_plugin.video import open_video, probe_video
 
 DENSE, TAM = "dense", "TAM"
 PARTS = ("frames", "tower", "prefill", "decoding", "rest")
@@ -67,8 +70,9 @@ class WholeAnswer:
         start, cpu_start = time.perf_counter(), time.process_time()
         if self._inductor is not None:
             self._inductor.classify(self._query, self.info.duration_s)
-        probe_video(self._path)
-        video = sample_frames(self._path, self.budget, size=NATIVE_SIZE_LIMIT)
+        with open_video(self._path) as opened:
+            assert opened.info  # what the decision needs
+            video = take(opened, self.budget.num_frames, Sampling(), query=self._query)
         parts["frames"] = time.perf_counter() - start
         clocks = [_Clock(model.model.vision_tower), _Clock(model.model.language_model)]
         answer = self.assistant.answer(video, self._query, self.budget, max_new_tokens=self._new_tokens)
@@ -136,12 +140,25 @@ def make_models(path: str | None, preset: str, device: str) -> tuple[dict[str, V
         fields = model_fields(preset)
         models = {DENSE: _random(fields, dense, device), TAM: _random(fields, TamConfig(), device)}
     else:
-        models = {TAM: VideoAssistant.from_pretrained(path, device=device)}
+        models = {TAM: _assistant(path, device=device)}
         if models[TAM].notice:  # a dense checkpoint, upgraded in memory
-            models = {DENSE: VideoAssistant.from_pretrained(path, device=device, tam_config=dense), **models}
+            models = {DENSE: _assistant(path, device=device, tam_config=dense), **models}
     with tempfile.TemporaryDirectory() as folder:
         models[TAM].config.save_pretrained(folder)
         return models, from_path(folder)
+
+
+def _assistant(path: str, **options: Any) -> VideoAssistant:
+    """A checkpoint on its host.
+
+    Raises:
+        ConfigError: it is none whose parts can be timed.
+    """
+    assistant = load_assistant(path, **options)
+    if not isinstance(assistant, VideoAssistant):
+        expected = host_named(Onevision.name).checkpoints
+        raise ConfigError(f"--model {path!r}: the parts of this model cannot be timed: expected {expected}")
+    return assistant
 
 
 def _random(fields: dict[str, Any], tam: TamConfig, device: str) -> VideoAssistant:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tam_plugin.budget.rules import Context
-from tam_plugin.budget.visual_budget import newline_tokens
 from tam_plugin.errors import ConfigError
 
 
@@ -34,26 +33,31 @@ def no_more(choice: Choice, baseline: Choice, strides: tuple[int, ...], context:
     """The choice at a coarser stride, or with fewer frames if none is coarse enough, so that it has no more tokens than
     the baseline; the baseline if not one frame fits.
     """
-    limit = _tokens(baseline, context)
+    limit = context.layout.count(baseline.num_frames, baseline.stride)
     for stride in (choice.stride, *(s for s in strides if s > choice.stride)):
         coarser = dataclasses.replace(choice, stride=stride)
-        if _tokens(coarser, context) <= limit:
+        if context.layout.count(coarser.num_frames, coarser.stride) <= limit:
             return coarser
-    frames = choice.num_frames * limit // _tokens(coarser, context)
+    frames = context.layout.frames_within(limit, coarser.stride)
     return dataclasses.replace(coarser, num_frames=frames) if frames else baseline
 
 
-def _tokens(choice: Choice, context: Context) -> int:
-    side = context.side(choice.stride)
-    return choice.num_frames * side**2 + newline_tokens(choice.num_frames, side, context.newline_position)
+def kept_strides(wanted: Sequence[int], strides: Sequence[int], where: str, *, all_of_them: bool) -> list[int]:
+    """Those of the strides that a rule asks for, for which a model has projectors.
 
+    Args:
+        wanted: the rule's.
+        strides: the model's.
+        where: the rule, for messages.
+        all_of_them: refuse a rule of which one is missing, too.
 
-def kept_strides(wanted: Sequence[int], strides: Sequence[int], where: str) -> list[int]:
-    """Those of the strides that a rule asks for, for which a model has projectors."""
+    Raises:
+        ConfigError: too few are left.
+    """
     kept = [stride for stride in wanted if stride in strides]
-    if not kept:
+    if not kept or (all_of_them and len(kept) < len(wanted)):
         raise ConfigError(
-            f"{where}.strides = {list(wanted)}: this model has projectors for {list(strides)}; allow "
-            "one of them in the policy"
+            f"{where}.strides = {list(wanted)}: the model has projectors for {list(strides)} only; change the policy, "
+            f"or train a model with --tam_strides that hold {[s for s in wanted if s not in strides]}"
         )
     return kept

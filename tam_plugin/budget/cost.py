@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tam_plugin.budget.policy import BudgetPolicy
-from tam_plugin.taxonomy import TaskDistribution, TaskType
+from tam_plugin.taxonomy import AnyTask, TaskDistribution
 
 
 def bought(
-    judged: Iterable[tuple[TaskDistribution, TaskType, float | None]], policy: BudgetPolicy
+    judged: Iterable[tuple[TaskDistribution, AnyTask, float | None]], policy: BudgetPolicy
 ) -> dict[str, dict[str, float]]:
-    """The mean budget of the questions of each true task type, and what it were if the type were known.
+    """The mean budget of the questions of each true task type, and what it would be if the type were known.
 
     Args:
         judged: for each question what the Inductor says, the true type, and the video's duration in seconds or None.
         policy: the policy.
 
     Returns:
-        By the type's label: ``count``, and the means ``frames``, ``visual_tokens``, ``frames_of_label`` and
-        ``visual_tokens_of_label``.
+        By the type's label, in the order of their indices: ``count``, and the means ``frames``, ``visual_tokens``,
+        ``frames_of_label`` and ``visual_tokens_of_label``.
     """
-    sums: dict[TaskType, list[float]] = {}
+    sums: dict[AnyTask, list[float]] = {}
     for distribution, task, duration_s in judged:
         got = policy.budget(distribution, duration_s)
         known = policy.budget(TaskDistribution.one_hot(task), duration_s)
@@ -33,6 +33,5 @@ def bought(
             "count": int(sums[task][0]),
             **{name: total / sums[task][0] for name, total in zip(names, sums[task][1:], strict=True)},
         }
-        for task in TaskType
-        if task in sums
+        for task in sorted(sums, key=lambda task: task.index)
     }

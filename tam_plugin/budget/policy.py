@@ -6,6 +6,7 @@ the duration, and the resolution is what the context leaves for that many frames
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ from typing import Any
 
 from tam_plugin.bounds import MAX_FRAMES, MAX_GRID, MAX_GROUPS
 from tam_plugin.budget.choice import Choice, fit, kept_strides, no_more
-from tam_plugin.budget.fixed import FixedPolicy
+from tam_plugin.budget.fixed import BASELINE_FRAMES, BASELINE_STRIDE, FixedPolicy
+from tam_plugin.budget.layout import TokenLayout
+from tam_plugin.budget.protocol import Policy, check_scale
 from tam_plugin.budget.rules import (
     Context,
     Fallback,
+    Fields,
     GroupRule,
-    Reader,
     read_context,
     read_extension,
     read_fallback,
@@ -37,10 +40,11 @@ DEFAULT_POLICY = Path(__file__).with_name("default_policy.yaml")
 MODES = ("hard", "soft")
 
 
-class BudgetPolicy:
+class BudgetPolicy(Policy):
     """Turns what the Inductor said, and the video's length, into a :class:`VisualBudget`.
 
-    Build one with :meth:`from_yaml`, :meth:`from_dict` or :meth:`fixed`.
+    Build one with :meth:`from_yaml`, :meth:`from_dict` or :meth:`fixed`. The default policy takes those of its strides
+    that a model has; any other policy must find all of its strides in the model.
     """
 
     def __init__(
@@ -53,16 +57,18 @@ class BudgetPolicy:
         groups: dict[str, GroupRule],
         tasks: dict[TaskType, str],
         source: dict[str, Any],
-        model_strides: tuple[int, ...] | None = None,
     ) -> None:
         self.mode = mode
         self.context = context
-        self.max_frames = max_frames
+        self.layout = context.layout
+        self.visual_tokens = context.visual_tokens
         self.fallback = fallback
         self.groups = groups
         self.tasks = tasks
+        self._max_frames = max_frames
         self._source = source
-        self._model_strides = model_strides
+        self._is_default = False
+        self._wanted = {name: rule.strides for name, rule in groups.items()}  # before :meth:`adapted` left some out
         for name, rule in groups.items():
             self._check_capacity(rule, f"groups.{name}")
 
@@ -74,27 +80,28 @@ class BudgetPolicy:
             ConfigError: the file cannot be read, or a field is missing, unknown or out of range.
         """
         try:
-            return cls.from_dict(read_yaml(DEFAULT_POLICY if path is None else path, what="budget policy"))
+            policy = cls.from_dict(read_yaml(DEFAULT_POLICY if path is None else path, what="budget policy"))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+        policy._is_default = path is None
+        return policy
 
     @classmethod
-    def from_dict(cls, values: Any, *, model_strides: tuple[int, ...] | None = None) -> BudgetPolicy:
+    def from_dict(cls, values: Any, *, layout: TokenLayout | None = None) -> BudgetPolicy:
         """Build a policy from the mapping that the YAML file holds.
 
         Args:
             values: the mapping.
-            model_strides: strides that a model has projectors for, to which extensions' own rules are held; None for
-                any. :meth:`for_strides` sets it, and holds the groups to them too.
+            layout: the token layout to count in; None takes the mapping's own.
 
         Raises:
             ConfigError: a field is missing, unknown or out of range; the message names it.
         """
         names = {"version", "mode", "context", "grid", "pool_mode", "max_frames", "fallback", "groups", "tasks"}
-        reader = Reader(values, "budget policy", names)
-        if reader.whole("version", 1) != POLICY_VERSION:
+        fields = Fields(values, "budget policy", names)
+        if fields.whole("version", 1) != POLICY_VERSION:
             raise ConfigError(f"budget policy.version = {short(values['version'])}: expected {POLICY_VERSION}")
-        mode = reader.choice("mode", MODES)
+        mode = fields.choice("mode", MODES)
         raw_groups = values.get("groups")
         if not isinstance(raw_groups, dict) or not 1 <= len(raw_groups) <= MAX_GROUPS:
             raise ConfigError(f"groups = {short(raw_groups)}: expected a mapping of 1 to {MAX_GROUPS} names to rules")
@@ -103,64 +110,97 @@ class BudgetPolicy:
             tasks = read_tasks({} if values.get("tasks") is None else values["tasks"], groups)
         except InputError as error:
             raise ConfigError(f"tasks: {error}") from error
+        grid, pool_mode = fields.whole("grid", 1, MAX_GRID), fields.choice("pool_mode", POOL_MODES)
+        context = read_context(values.get("context"), grid, pool_mode)
         return cls(
             mode=mode,
-            context=read_context(
-                values.get("context"), reader.whole("grid", 1, MAX_GRID), reader.choice("pool_mode", POOL_MODES)
-            ),
-            max_frames=reader.whole("max_frames", 1, MAX_FRAMES),
+            context=context if layout is None else dataclasses.replace(context, layout=layout),
+            max_frames=fields.whole("max_frames", 1, MAX_FRAMES),
             fallback=read_fallback(values.get("fallback")),
             groups=groups,
             tasks=tasks,
             source=values,
-            model_strides=model_strides,
         )
 
     @classmethod
-    def fixed(cls, num_frames: int = 64, pool_stride: int = 2, **layout: Any) -> FixedPolicy:
-        """The baseline: the same frames and stride for every question and every video.
+    def fixed(
+        cls,
+        num_frames: int = BASELINE_FRAMES,
+        pool_stride: int = BASELINE_STRIDE,
+        layout: TokenLayout = TokenLayout(),  # noqa: B008 - frozen
+    ) -> FixedPolicy:
+        """The baseline: the same frames and stride for every question and every video (:class:`FixedPolicy`)."""
+        return FixedPolicy(num_frames, pool_stride, layout)
 
-        Args:
-            num_frames: frames of every video, at most.
-            pool_stride: pooling stride of every frame.
-            **layout: ``grid``, ``pool_mode`` and ``newline_position``, as :meth:`VisualBudget.of` takes them.
-        """
-        return FixedPolicy(num_frames, pool_stride, **layout)
-
-    @classmethod
-    def from_config(cls, policy: str | dict[str, Any] | None) -> BudgetPolicy:
-        """The policy that ``TamConfig.policy`` names: None, a path, or the mapping itself."""
-        return cls.from_dict(policy) if isinstance(policy, dict) else cls.from_yaml(policy)
+    @property
+    def max_frames(self) -> int:
+        """The most frames that it gives any video."""
+        return self._max_frames
 
     def to_dict(self) -> dict[str, Any]:
         """The mapping that this policy was built from; a checkpoint stores it."""
         return self._source
 
-    def for_host(self, **changes: Any) -> BudgetPolicy:
-        """A copy for a host whose context or layout differs.
+    def adapted(self, layout: TokenLayout, *, text_tokens: int = 0, output_tokens: int = 0) -> BudgetPolicy:
+        """A copy for a model: its token layout, its strides, and its context, which shrinks in proportion.
 
         Args:
-            **changes: any of ``max_context_tokens``, ``max_output_tokens``, ``text_reserve_tokens``,
-                ``newline_position``, ``grid`` and ``pool_mode``.
+            layout: the model's.
+            text_tokens: more than the policy's own reserve (or its share) enlarges it.
+            output_tokens: likewise for the answer.
 
         Raises:
-            ConfigError: a value is out of range, or not one frame fits.
+            ConfigError: a group has strides that the model has no projector for (of the default policy: none that it
+                has), or not one frame fits.
         """
-        values = dict(self._source, context=dict(self._source["context"]))
-        for name, value in changes.items():
-            (values if name in ("grid", "pool_mode") else values["context"])[name] = value
-        return type(self).from_dict(values, model_strides=self._model_strides)
+        changes = self.context.within(layout.context_tokens)
+        for name, needed in (("text_reserve_tokens", text_tokens), ("max_output_tokens", output_tokens)):
+            changes[name] = max(changes.get(name, getattr(self.context, name)), needed)
+        groups = {name: dict(rule) for name, rule in self._source["groups"].items()}
+        if layout.strides is not None:
+            for name, rule in groups.items():
+                rule["strides"] = kept_strides(
+                    rule["strides"], layout.strides, f"groups.{name}", all_of_them=not self._is_default
+                )
+        values = {
+            **self._source,
+            "context": {**self._source["context"], **changes, "newline_position": layout.newline_position},
+            "groups": groups,
+            "grid": layout.grid,
+            "pool_mode": layout.pool_mode,
+        }
+        return self._copy(values, layout)
 
-    def for_strides(self, strides: Sequence[int]) -> BudgetPolicy:
-        """A copy in which every group takes only ``strides``, those that a model has projectors for.
+    def capped(self, max_frames: int) -> BudgetPolicy:
+        """A copy with at most ``max_frames`` frames for any video."""
+        values = {**self._source, "max_frames": min(self.max_frames, max_frames)}
+        return self._copy(values, self.layout)
 
-        Raises:
-            ConfigError: a group has none of them.
-        """
-        values = dict(self._source, groups={name: dict(rule) for name, rule in self._source["groups"].items()})
-        for name, rule in values["groups"].items():
-            rule["strides"] = kept_strides(rule["strides"], strides, f"groups.{name}")
-        return type(self).from_dict(values, model_strides=tuple(strides))
+    def scaled(self, scale: float) -> BudgetPolicy:
+        """A copy of ``scale`` times the frames, whose visual tokens may be ``scale`` times as many."""
+        check_scale(scale)
+        values = copy.deepcopy(self._source)
+        for rule in values["groups"].values():
+            rule["frames_per_second"] *= scale
+            for curve in ("min_frames", "max_frames"):
+                rule[curve] = [[x, max(1.0, y * scale)] for x, y in rule[curve]]
+        values["max_frames"] = max(1, round(values["max_frames"] * scale))
+        reserved = self.context.max_output_tokens + self.context.text_reserve_tokens
+        values["context"]["max_context_tokens"] = reserved + max(1, round(self.context.visual_tokens * scale))
+        return self._copy(values, self.layout)
+
+    def strides_of(self, budget: VisualBudget) -> Sequence[int] | None:
+        """Strides that the rule behind one of its budgets may take."""
+        if budget.extension_task is not None:
+            return self.extension_rule(budget.extension_task).strides
+        if budget.task is None:
+            return None
+        return self.groups[self.tasks[budget.task]].strides
+
+    def _copy(self, values: dict[str, Any], layout: TokenLayout) -> BudgetPolicy:
+        policy = type(self).from_dict(values, layout=layout)
+        policy._is_default, policy._wanted = self._is_default, self._wanted
+        return policy
 
     def extension_rule(self, extension: TaskExtension) -> GroupRule:
         """The rule that decides for a task type beyond the eight: its own, or that of the group it names.
@@ -171,14 +211,14 @@ class BudgetPolicy:
         """
         rule = read_extension(extension, self.groups)
         where = f"task type {extension.label!r}, policy"
-        if self._model_strides is not None:
-            kept = kept_strides(rule.strides, self._model_strides, where)
+        if self.layout.strides is not None:
+            kept = kept_strides(rule.strides, self.layout.strides, where, all_of_them=False)
             rule = dataclasses.replace(rule, strides=tuple(kept))
         self._check_capacity(rule, where)
         return rule
 
     def budget(
-        self, distribution: TaskDistribution, duration_s: float | None, *, video_frames: int | None = None
+        self, distribution: TaskDistribution | None, duration_s: float | None, *, video_frames: int | None = None
     ) -> VisualBudget:
         """Decide frames and stride.
 
@@ -191,30 +231,32 @@ class BudgetPolicy:
             video_frames: frames that the video holds, if known; the budget never exceeds them.
 
         Raises:
-            InputError: ``duration_s`` is 0, negative or not finite, or ``video_frames`` is under 1.
+            InputError: ``duration_s`` is 0, negative or not finite, ``video_frames`` is under 1, or there is no
+                distribution.
             ConfigError: the rule of a task type beyond the eight cannot be followed (:meth:`extension_rule`).
         """
         check_duration_s(duration_s)
         check_video_frames(video_frames)
+        if distribution is None:
+            raise InputError("this policy decides by the question: expected what the Inductor says of it")
         planned_s, reasons = self._planned_duration(duration_s)
         most = min(self.max_frames, self._available_frames(duration_s, video_frames))
         extension = distribution.extension
         if extension is not None:
-            choice = self._by_rule(self.extension_rule(extension), planned_s, most)
+            choice = self._by_rule(
+                self.extension_rule(extension), read_extension(extension, self.groups).strides, planned_s, most
+            )
         else:
             choice = self._by_distribution(distribution, planned_s, most, reasons)
         if choice.cut:
             reasons.append(choice.cut)
-        return VisualBudget.of(
+        return self.layout.budget(
             choice.num_frames,
             choice.stride,
-            grid=self.context.grid,
-            pool_mode=self.context.pool_mode,
-            newline_position=self.context.newline_position,
             task=distribution.task,
-            confidence=distribution.confidence if extension is None else extension.probability,
+            confidence=distribution.decided_confidence,
             fallback="; ".join(reasons) or None,
-            extension=None if extension is None else extension.label,
+            extension_task=extension,
         )
 
     def _check_capacity(self, rule: GroupRule, where: str) -> None:
@@ -276,11 +318,18 @@ class BudgetPolicy:
         """Every stride that a task type's group allows, finest first."""
         return tuple(sorted({s for group in self.tasks.values() for s in self.groups[group].strides}))
 
-    def _by_rule(self, rule: GroupRule, duration_s: float, most: int) -> Choice:
-        return fit(min(rule.frames(duration_s), most), rule.strides, self.context)
+    def _by_rule(self, rule: GroupRule, wanted: tuple[int, ...], duration_s: float, most: int) -> Choice:
+        """The choice of a rule, with the reason where it would have taken a stride that the model does not have."""
+        frames = min(rule.frames(duration_s), most)
+        choice = fit(frames, rule.strides, self.context)
+        if wanted != rule.strides and (free := fit(frames, wanted, self.context)).stride != choice.stride:
+            missing = f"the model has no projector for stride {free.stride}: stride {choice.stride} taken"
+            return dataclasses.replace(choice, cut="; ".join(filter(None, (missing, choice.cut))))
+        return choice
 
     def _of(self, task: TaskType, duration_s: float, most: int) -> Choice:
-        return self._by_rule(self.groups[self.tasks[task]], duration_s, most)
+        group = self.tasks[task]
+        return self._by_rule(self.groups[group], self._wanted[group], duration_s, most)
 
     def _of_likeliest(self, distribution: TaskDistribution, duration_s: float, most: int) -> Choice:
         return self._of(distribution.task, duration_s, most)
@@ -290,7 +339,7 @@ class BudgetPolicy:
         choices = [self._of(task, duration_s, most) for task in TaskType]
         weighted = list(zip(distribution.probabilities, choices, strict=True))
         frames = max(1, math.floor(sum(p * c.num_frames for p, c in weighted) + 0.5))
-        side = sum(p * self.context.side(c.stride) for p, c in weighted)
+        side = sum(p * self.layout.side(c.stride) for p, c in weighted)
         strides = self._strides()
-        nearest = min(strides, key=lambda s: (abs(self.context.side(s) - side), -s))
+        nearest = min(strides, key=lambda s: (abs(self.layout.side(s) - side), -s))
         return fit(frames, tuple(s for s in strides if s >= nearest), self.context)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tam_plugin.bounds import MAX_CURVE_POINTS, MAX_STRIDE, MAX_STRIDES, MAX_TOKENS, is_whole
-from tam_plugin.budget.visual_budget import NEWLINE_POSITIONS, newline_tokens, pooled_side
+from tam_plugin.budget.fixed import BASELINE_FRAMES, BASELINE_STRIDE
+from tam_plugin.budget.layout import NEWLINE_POSITIONS, TokenLayout
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
 from tam_plugin.taxonomy import TaskExtension, TaskType
@@ -53,34 +54,32 @@ class GroupRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The LLM's context, and what of it the video may take (Tab. 8)."""
+    """The LLM's context, what of it the video may take (Tab. 8), and how the video's tokens are counted."""
 
     max_context_tokens: int
     max_output_tokens: int
     text_reserve_tokens: int
-    newline_position: str
-    grid: int
-    pool_mode: str
+    layout: TokenLayout
 
     @property
     def visual_tokens(self) -> int:
         """Tokens left for the video: max context − max output − text reserve."""
         return self.max_context_tokens - self.max_output_tokens - self.text_reserve_tokens
 
-    def side(self, stride: int) -> int:
-        """Tokens a side of a frame at ``stride``."""
-        return pooled_side(stride, self.grid, self.pool_mode)
-
-    def tokens(self, num_frames: int, stride: int) -> int:
-        """Tokens of ``num_frames`` frames at ``stride``, newline tokens included."""
-        side = self.side(stride)
-        return num_frames * side * side + newline_tokens(num_frames, side, self.newline_position)
-
     def capacity(self, stride: int) -> int:
-        """Most frames that fit at ``stride``."""
-        fixed = self.tokens(0, stride)
-        per_frame = self.tokens(1, stride) - fixed
-        return max(0, (self.visual_tokens - fixed) // per_frame) if per_frame else 0
+        """The most frames that fit at ``stride``."""
+        return self.layout.frames_within(self.visual_tokens, stride)
+
+    def within(self, max_tokens: int | None) -> dict[str, int]:
+        """The changes for a model that keeps ``max_tokens`` of a sequence: all of the context shrinks in proportion."""
+        if max_tokens is None or max_tokens >= self.max_context_tokens:
+            return {}
+        share = max_tokens / self.max_context_tokens
+        return {
+            "max_context_tokens": max_tokens,
+            "max_output_tokens": int(self.max_output_tokens * share),
+            "text_reserve_tokens": int(self.text_reserve_tokens * share),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ class Fallback:
     assumed_fps: float
 
 
-class Reader:
+class Fields:
     """Reads typed fields out of a mapping; every refusal names the field, its value and what was expected."""
 
     def __init__(self, values: Any, where: str, fields: set[str]) -> None:
@@ -154,12 +153,12 @@ class Reader:
 
 def read_group(values: Any, where: str) -> GroupRule:
     """A :class:`GroupRule` from its mapping; refuses a minimum above the maximum at any duration."""
-    reader = Reader(values, where, {"frames_per_second", "strides", "min_frames", "max_frames"})
+    fields = Fields(values, where, {"frames_per_second", "strides", "min_frames", "max_frames"})
     rule = GroupRule(
-        frames_per_second=reader.number("frames_per_second", 0.0),
-        strides=reader.strides("strides"),
-        min_frames=reader.curve("min_frames"),
-        max_frames=reader.curve("max_frames"),
+        frames_per_second=fields.number("frames_per_second", 0.0),
+        strides=fields.strides("strides"),
+        min_frames=fields.curve("min_frames"),
+        max_frames=fields.curve("max_frames"),
     )
     for x, _ in rule.min_frames + rule.max_frames:
         low, high = interpolate(rule.min_frames, x), interpolate(rule.max_frames, x)
@@ -184,35 +183,38 @@ def read_extension(extension: TaskExtension, groups: dict[str, GroupRule]) -> Gr
 
 def read_context(values: Any, grid: int, pool_mode: str) -> Context:
     """A :class:`Context` from its mapping."""
-    reader = Reader(
+    fields = Fields(
         values, "context", {"max_context_tokens", "max_output_tokens", "text_reserve_tokens", "newline_position"}
     )
+    newline_position = fields.choice("newline_position", NEWLINE_POSITIONS)
     return Context(
-        max_context_tokens=reader.whole("max_context_tokens", 1),
-        max_output_tokens=reader.whole("max_output_tokens", 0),
-        text_reserve_tokens=reader.whole("text_reserve_tokens", 0),
-        newline_position=reader.choice("newline_position", NEWLINE_POSITIONS),
-        grid=grid,
-        pool_mode=pool_mode,
+        max_context_tokens=fields.whole("max_context_tokens", 1),
+        max_output_tokens=fields.whole("max_output_tokens", 0),
+        text_reserve_tokens=fields.whole("text_reserve_tokens", 0),
+        layout=TokenLayout(grid=grid, pool_mode=pool_mode, newline_position=newline_position),
     )
 
 
 def read_fallback(values: Any) -> Fallback:
     """A :class:`Fallback` from its mapping."""
-    baseline = {"baseline_confidence": 0.2, "baseline_frames": 64, "baseline_stride": 2}
+    baseline = {
+        "baseline_confidence": 0.2,
+        "baseline_frames": BASELINE_FRAMES,
+        "baseline_stride": BASELINE_STRIDE,
+    }
     names = {"min_confidence", "unknown_duration_s", "shortest_s", "longest_s", "assumed_fps", *baseline}
     # Policies that were written before there was a baseline take the default one.
-    reader = Reader({**baseline, **values} if isinstance(values, dict) else values, "fallback", names)
-    shortest_s = reader.number("shortest_s", 0.0)
+    fields = Fields({**baseline, **values} if isinstance(values, dict) else values, "fallback", names)
+    shortest_s = fields.number("shortest_s", 0.0)
     return Fallback(
-        min_confidence=reader.number("min_confidence", 0.0, 1.0),
-        baseline_confidence=reader.number("baseline_confidence", 0.0, 1.0),
-        baseline_frames=reader.whole("baseline_frames", 1),
-        baseline_stride=reader.whole("baseline_stride", 1),
-        unknown_duration_s=reader.number("unknown_duration_s", 0.1),
+        min_confidence=fields.number("min_confidence", 0.0, 1.0),
+        baseline_confidence=fields.number("baseline_confidence", 0.0, 1.0),
+        baseline_frames=fields.whole("baseline_frames", 1),
+        baseline_stride=fields.whole("baseline_stride", 1),
+        unknown_duration_s=fields.number("unknown_duration_s", 0.1),
         shortest_s=shortest_s,
-        longest_s=reader.number("longest_s", shortest_s),
-        assumed_fps=reader.number("assumed_fps", 0.1),
+        longest_s=fields.number("longest_s", shortest_s),
+        assumed_fps=fields.number("assumed_fps", 0.1),
     )
 
 

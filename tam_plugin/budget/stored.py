@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tam_plugin.budget.policy import BudgetPolicy
+from tam_plugin.budget.named import read_policy
+from tam_plugin.budget.protocol import Policy
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
 
@@ -17,10 +18,10 @@ def policy_to_store(policy: str | dict[str, Any] | None) -> dict[str, Any] | Non
     Raises:
         ConfigError: the file cannot be read, or holds no policy.
     """
-    return BudgetPolicy.from_config(policy).to_dict() if isinstance(policy, str) else policy
+    return read_policy(policy).to_dict() if isinstance(policy, str) else policy
 
 
-def stored_policy(policy: str | dict[str, Any] | None) -> BudgetPolicy:
+def stored_policy(policy: str | dict[str, Any] | None) -> Policy:
     """The policy that a checkpoint holds; the default where it holds none.
 
     Raises:
@@ -32,4 +33,4 @@ def stored_policy(policy: str | dict[str, Any] | None) -> BudgetPolicy:
             "read; give the policy yourself (--policy FILE; --tam_policy FILE in training), or put it into "
             "config.json in place of the name"
         )
-    return BudgetPolicy.from_config(policy)
+    return read_policy(policy)

@@ -1,6 +1,6 @@
 """Conversions from folder to folder: what can be taken over is linked or copied, the rest is streamed.
 
-``config.json`` comes last: until then nothing loads the target, and the same command goes on with it.
+``config.json`` comes last: until then nothing loads the target, and the same command resumes it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.checkpoint.journal import dense_part
-from tam_plugin.checkpoint.layout import Layout
-from tam_plugin.checkpoint.plan import Change, to_mixture
-from tam_plugin.checkpoint.plan_dense import DenseChoice, to_dense
-from tam_plugin.checkpoint.plan_merge import Parts, to_merged
+from tam_plugin.checkpoint.mapping import Change, to_mixture
+from tam_plugin.checkpoint.mapping_dense import DenseChoice, to_dense
+from tam_plugin.checkpoint.mapping_merge import Parts, to_merged
 from tam_plugin.checkpoint.source import Source, identity
 from tam_plugin.checkpoint.target import Options, execute, files_of, resolve_transfer
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError, InputError
 
@@ -55,7 +55,7 @@ class Summary:
 def upcycle(
     source: Source,
     target: str | Path,
-    layout: Layout,
+    layout: TensorLayout,
     tam: TamConfig,
     *,
     seed: int = 0,
@@ -93,7 +93,7 @@ def upcycle(
 def densify(
     source: Source,
     target: str | Path,
-    layout: Layout,
+    layout: TensorLayout,
     choice: DenseChoice,
     *,
     vision_tower: str | None = None,

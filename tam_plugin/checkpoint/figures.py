@@ -9,23 +9,26 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
+from tam_plugin.budget import FixedPolicy, Policy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
-from tam_plugin.checkpoint.layout import Layout
-from tam_plugin.checkpoint.plan import projector_children, to_mixture
+from tam_plugin.checkpoint.mapping import projector_children, to_mixture
 from tam_plugin.checkpoint.source import Source
+from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
 from tam_plugin.errors import ConfigError
 from tam_plugin.flops import EncoderShape, LanguageShape, ModelShape, ProjectorShape, count_flops
 from tam_plugin.taxonomy import TaskDistribution, TaskType
 
 REFERENCE_S = 60.0
-BASELINE = (64, 2)
-"""Frames and stride of the fixed baseline."""
 
 
 def inspect(
-    source: Source, layout: Layout, tam: TamConfig, *, duration_s: float = REFERENCE_S, pool_mode_given: bool = False
+    source: Source,
+    layout: TensorLayout,
+    tam: TamConfig,
+    *,
+    duration_s: float = REFERENCE_S,
+    pool_mode_given: bool = False,
 ) -> dict[str, Any]:
     """Parameters, and the cost of each task type beside the fixed baseline, as plain values.
 
@@ -70,24 +73,17 @@ def inspect(
     }
 
 
-def policies(layout: Layout, tam: TamConfig) -> tuple[BudgetPolicy, FixedPolicy]:
-    """The budget policy of a TAM model, and the fixed baseline's, with grid, newlines and context of its host.
+def policies(layout: TensorLayout, tam: TamConfig) -> tuple[Policy, FixedPolicy]:
+    """The budget policy of a TAM model and the fixed baseline, both in the model's token layout.
 
     Raises:
         ConfigError: the policy is bad, asks for strides without a projector, or not one frame fits.
     """
-    vision, projector = layout.vision, tam.projector
-    host = {
-        "grid": vision["image_size"] // vision["patch_size"],
-        "pool_mode": projector.pool_mode,
-        "newline_position": layout.newline_position,
-    }
-    policy = stored_policy(tam.policy).for_strides(projector.strides)
-    context = min(policy.context.max_context_tokens, layout.language.get("max_position_embeddings") or 10**9)
-    return policy.for_host(**host, max_context_tokens=context), BudgetPolicy.fixed(*BASELINE, **host)
+    tokens = layout.token_layout(tam)
+    return stored_policy(tam.policy).adapted(tokens), FixedPolicy(layout=tokens.replace(strides=None))
 
 
-def _parameters(sizes: dict[str, int], layout: Layout, tam: TamConfig) -> dict[str, dict[str, int]]:
+def _parameters(sizes: dict[str, int], layout: TensorLayout, tam: TamConfig) -> dict[str, dict[str, int]]:
     tower = {name: n for name, n in sizes.items() if name.startswith(layout.encoder)}
     projector = {name: n for name, n in sizes.items() if name.startswith(layout.projector)}
     language = sum(sizes.values()) - sum(tower.values()) - sum(projector.values())
@@ -112,7 +108,7 @@ def _one_projector(sizes: dict[str, int], tam: TamConfig) -> int:
     return sum(sizes.values()) // len(projector_children(config))
 
 
-def _activated_llm(sizes: dict[str, int], layout: Layout) -> int:
+def _activated_llm(sizes: dict[str, int], layout: TensorLayout) -> int:
     """Weights of the language model that a token uses."""
     names = {name: n for name, n in sizes.items() if not name.startswith((layout.encoder, layout.projector))}
     config = layout.language
@@ -122,7 +118,7 @@ def _activated_llm(sizes: dict[str, int], layout: Layout) -> int:
 
 
 def model_shape(
-    layout: Layout, tam: TamConfig, projector_layers: tuple[tuple[int, int], ...], *, pooling_head: bool
+    layout: TensorLayout, tam: TamConfig, projector_layers: tuple[tuple[int, int], ...], *, pooling_head: bool
 ) -> ModelShape:
     """Sizes of the model that a layout describes, or would become.
 
@@ -147,7 +143,7 @@ def model_shape(
 
 
 def _projector_layers(
-    shapes: dict[str, tuple[int, ...]], layout: Layout, tam: TamConfig
+    shapes: dict[str, tuple[int, ...]], layout: TensorLayout, tam: TamConfig
 ) -> tuple[tuple[int, int], ...]:
     """Widths of one projector's linear layers, from their weights; a mixture's are stacked."""
     start = f"{layout.projector}{projector_children(tam.projector)[0]}."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.checkpoint.plan import check_float
+from tam_plugin.checkpoint.mapping import check_float
 from tam_plugin.checkpoint.shards import Shard, open_shard
 from tam_plugin.checkpoint.source import read_json
 from tam_plugin.checkpoint.writing import LowRank, Region

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tam_plugin.checkpoint.journal import Journal, check_target
-from tam_plugin.checkpoint.plan import Change, copied
+from tam_plugin.checkpoint.journal import FinishedFiles, check_target
+from tam_plugin.checkpoint.mapping import Change, copied
 from tam_plugin.checkpoint.source import CONFIG, INDEX, Source
 from tam_plugin.checkpoint.writing import (
     CHUNK_BYTES,
@@ -19,11 +19,11 @@ from tam_plugin.checkpoint.writing import (
     Traffic,
     copy_file,
     file_bytes,
-    sync_folder,
     write_bytes,
     write_shard,
 )
 from tam_plugin.errors import InputError
+from tam_plugin.storage import PART_SUFFIX, link_file
 
 MAX_SHARD_BYTES = 5 * 10**9
 SPARE_BYTES = 1 << 20
@@ -102,7 +102,7 @@ def execute(
     transfer: str,
     options: Options,
 ) -> tuple[int, Traffic]:
-    """Write the folder, going on from what an earlier run finished.
+    """Write the folder, resuming from what an earlier run finished.
 
     Returns:
         Shards that were finished before, and the bytes that went through.
@@ -116,7 +116,7 @@ def execute(
     moved = [file.nbytes for file in todo if file.whole is None or transfer == "copy"]
     _check_room(target, sum(moved) + sum(path.stat().st_size for path in source.others), anew=not held)
     traffic = Traffic()
-    with Journal(target, header, overwrite=options.overwrite) as journal, _bar(sum(moved), options) as bar:
+    with FinishedFiles(target, header, overwrite=options.overwrite) as journal, _bar(sum(moved), options) as bar:
         traffic.on_write = bar.update
         resumed = sum(journal.finished(file.name, file.nbytes) for file in files)
         if resumed == len(files) and (target / CONFIG).is_file():
@@ -141,23 +141,16 @@ def _put(file: File, path: Path, transfer: str, traffic: Traffic, chunk_bytes: i
     elif transfer == "copy":
         copy_file(file.whole, path, traffic, chunk_bytes)
     else:
-        part = path.with_name(f".{path.name}.part")
-        part.unlink(missing_ok=True)
         try:
-            os.link(file.whole, part)
+            link_file(file.whole, path)
         except OSError as error:
             raise InputError(f"{str(file.whole)!r} cannot be linked ({error.strerror}): take --copy") from error
-        if path.exists() and path.samefile(part):
-            part.unlink()  # renaming a link to its own file would leave both names
-        else:
-            os.replace(part, path)
-        sync_folder(path.parent)
 
 
 def _remove_strangers(target: Path, files: list[File]) -> None:
     """Drop unfinished pieces of an earlier run."""
     known = {file.name for file in files}
-    for path in target.glob(".*.part"):
+    for path in target.glob(f".*{PART_SUFFIX}"):
         path.unlink()
     for path in target.glob("*.safetensors"):
         if path.name not in known:

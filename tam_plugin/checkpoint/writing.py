@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.checkpoint.shards import ITEM_BYTES, Entry, Shard, torch_dtype
+from tam_plugin.storage import replace_descriptor
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ def file_bytes(outputs: list[Output]) -> int:
 def write_shard(path: Path, outputs: list[Output], traffic: Traffic, chunk_bytes: int = CHUNK_BYTES) -> None:
     """Write a safetensors file; it has its name once it is whole and on the disk."""
     head, places = header_of(outputs)
-    with new_file(path) as fd:
+    with replace_descriptor(path) as fd:
         write_at(fd, head, 0, traffic)
         for output in outputs:
             _write_tensor(fd, output, places[output.name], traffic, chunk_bytes)
@@ -121,7 +121,7 @@ def write_shard(path: Path, outputs: list[Output], traffic: Traffic, chunk_bytes
 
 def copy_file(source: Path, path: Path, traffic: Traffic, chunk_bytes: int = CHUNK_BYTES) -> None:
     """Copy a file in pieces; it has its name once it is whole and on the disk."""
-    with source.open("rb") as opened, new_file(path) as fd:
+    with source.open("rb") as opened, replace_descriptor(path) as fd:
         at = 0
         while data := opened.read(chunk_bytes):
             traffic.read += len(data)
@@ -131,31 +131,8 @@ def copy_file(source: Path, path: Path, traffic: Traffic, chunk_bytes: int = CHU
 
 def write_bytes(path: Path, data: bytes, traffic: Traffic) -> None:
     """Write a small file; it has its name once it is whole and on the disk."""
-    with new_file(path) as fd:
+    with replace_descriptor(path) as fd:
         write_at(fd, data, 0, traffic)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[int]:
-    """A descriptor to write to; on leaving, what was written is synced and gets its name."""
-    part = path.with_name(f".{path.name}.part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        yield fd
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(part, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's names on the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_at(fd: int, data: bytes, at: int, traffic: Traffic) -> None:

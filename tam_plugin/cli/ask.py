@@ -12,8 +12,9 @@ from tam_plugin.cli.streams import say
 from tam_plugin.errors import InputError, one_line, printable
 
 if TYPE_CHECKING:
-    from tam_plugin.patches.onevision import Answer, VideoAssistant
-    from tam_plugin.report import Case
+    from tam_plugin.deciding import Decision
+    from tam_plugin.page import Case
+    from tam_plugin.patches.hosts.model import Answer, Assistant
     from tam_plugin.video import SampledVideo
     from tam_plugin.vision import RoutingCollector
 
@@ -36,9 +37,9 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decide, sample, encode, answer, print."""
-    from tam_plugin.budget import BudgetPolicy
-    from tam_plugin.patches.onevision import VideoAssistant
-    from tam_plugin.report import write_case
+    from tam_plugin.budget import read_policy
+    from tam_plugin.page import write_case
+    from tam_plugin.patches.hosts import load_assistant
     from tam_plugin.video import contact_sheet
     from tam_plugin.video.scaling import NATIVE_SIZE_LIMIT
     from tam_plugin.vision import collect_routing
@@ -50,13 +51,11 @@ def run(args: argparse.Namespace) -> int:
 
         logging.disable_progress_bar()
     common.check_outputs(args)
-    own_policy = None if args.policy is None else BudgetPolicy.from_yaml(args.policy)
-    question = common.read_question(args)
-    assistant = VideoAssistant.from_pretrained(args.model, device=args.device)
-    if args.inductor is None:
-        args.inductor = assistant.inductor
-    policy = assistant.policy(question.query, args.options, max_new_tokens=args.max_new_tokens, policy=own_policy)
-    decision, video = common.sample(args, common.decide(args, question, policy), size=NATIVE_SIZE_LIMIT)
+    own_policy = None if args.policy is None else read_policy(args.policy)
+    with common.question(args, size=NATIVE_SIZE_LIMIT) as question:
+        assistant = load_assistant(args.model, device=args.device)
+        decider = assistant.decider(own_policy, args.inductor)
+        decision, video = question.decided_by(decider, output_tokens=args.max_new_tokens)
     notice = assistant.notice if args.model is not None else _of_demonstration(video)
     # What a model says of a video that it cannot know looks like an answer and is none: only the decision is shown.
     answered = args.model is not None or notice is None
@@ -109,8 +108,8 @@ def _of_demonstration(video: SampledVideo) -> str | None:
 def _case(
     args: argparse.Namespace,
     query: str,
-    assistant: VideoAssistant,
-    decision: common.Decision,
+    assistant: Assistant,
+    decision: Decision,
     video: SampledVideo,
     answer: Answer,
     text: str | None,
@@ -118,30 +117,27 @@ def _case(
     notice: str | None,
 ) -> Case:
     """What the page of this question shows."""
-    from tam_plugin.budget import BudgetPolicy
-    from tam_plugin.report import Case
+    from tam_plugin.budget import FixedPolicy
+    from tam_plugin.page import Case
     from tam_plugin.vision import RoutingStatistics
 
+    distribution = decision.distribution
+    assert distribution is not None  # there was a question
     statistics = RoutingStatistics()
-    statistics.update(routing, [len(video)], [decision.distribution.task.label])
+    statistics.update(routing, [len(video)], [distribution.decided_task.label])
     experts = statistics.to_dict().get("all", {"load": None, "mean_weight": None})
-    policy = decision.policy
-    assert isinstance(policy, BudgetPolicy)  # what --policy and checkpoints hold
-    context = policy.context
-    fixed = BudgetPolicy.fixed(
-        grid=context.grid, pool_mode=context.pool_mode, newline_position=context.newline_position
-    )
+    layout = decision.policy.layout
     return Case(
         query=query,
         options=args.options,
-        distribution=decision.distribution,
+        distribution=distribution,
         budget=decision.budget,
-        baseline=fixed.budget(None, decision.info.duration_s, video_frames=decision.info.num_frames),
-        context_tokens=context.visual_tokens,
+        baseline=FixedPolicy(layout=layout).budget(None, decision.duration_s, video_frames=video.info.num_frames),
+        context_tokens=decision.policy.visual_tokens,
         video=video,
         expert_load=experts["load"],
         expert_weight=experts["mean_weight"],
-        top_k=assistant.config.tam_config.moe.top_k,
+        top_k=assistant.tam_config.moe.top_k,
         prompt=answer.prompt,
         prompt_tokens=answer.prompt_tokens,
         answer=text,

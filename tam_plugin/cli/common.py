@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,8 @@ from tam_plugin.errors import InputError
 from tam_plugin.video.info import MAX_DAMAGED
 
 if TYPE_CHECKING:
-    from tam_plugin.budget import BudgetPolicy, FixedPolicy, VisualBudget
-    from tam_plugin.taxonomy import TaskDistribution
-    from tam_plugin.video import SampledVideo, VideoInfo
+    from tam_plugin.deciding import Decider, Decision, Sampling
+    from tam_plugin.video import SampledVideo, Video
 
 
 def add_question_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +24,21 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", metavar="VIDEO", help="a video file, or a directory of images in natural order")
     parser.add_argument("--query", required=True, metavar="Q", help="the question; - reads it from standard input")
     parser.add_argument("--options", nargs="+", metavar="TEXT", help="answer options of a multiple-choice question")
-    parser.add_argument("--policy", metavar="FILE", help="budget policy YAML (default: the one that ships)")
+    parser.add_argument(
+        "--policy",
+        metavar="POLICY",
+        help="a budget policy file, or fixed:FRAMES:STRIDE (default: the model's, or the one that ships)",
+    )
     parser.add_argument("--inductor", metavar="PATH", help="Inductor checkpoint (default: the embedded one)")
     parser.add_argument(
         "--backend", default="auto", help="video reader: auto, pyav, decord or torchcodec (default: auto)"
     )
-    parser.add_argument("--snap-to-keyframes", action="store_true", help="take near keyframes: faster, true times kept")
+    parser.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="how frames are chosen: uniform, or keyframe, which is faster (default: uniform)",
+    )
+    parser.add_argument("--snap-to-keyframes", action="store_true", help="the same as --sampler keyframe")
     parser.add_argument(
         "--max-damaged",
         type=float,
@@ -41,30 +51,58 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Question:
-    """A query about a video, both looked at and found usable."""
+    """A query about an opened video, both looked at and found usable.
+
+    Attributes:
+        query: the question.
+        options: answer options, if it has any.
+        video: the video, open.
+        sampling: how frames are to be taken.
+    """
 
     query: str
-    info: VideoInfo
+    options: list[str] | None
+    video: Video
+    sampling: Sampling
+
+    def decided_by(self, decider: Decider, *, output_tokens: int = 0) -> tuple[Decision, SampledVideo]:
+        """Decide the budget and sample its frames.
+
+        Args:
+            decider: decides.
+            output_tokens: length of the answer, at most.
+
+        Raises:
+            TamError: the Inductor cannot be loaded, or the frames cannot be read.
+        """
+        from tam_plugin.deciding import compose_question, sample
+
+        info = self.video.info
+        decision = decider.decide(
+            self.query,
+            info.duration_s,
+            video_frames=info.num_frames,
+            options=self.options,
+            text=compose_question(self.query, options=self.options),
+            output_tokens=output_tokens,
+        )
+        return sample(self.video, decision, self.sampling)
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the question and the video's length lead to."""
+@contextmanager
+def question(args: argparse.Namespace, *, size: int) -> Iterator[Question]:
+    """Read the query, check the reader's name, open the video: all that can be refused before a model loads.
 
-    info: VideoInfo
-    distribution: TaskDistribution
-    policy: BudgetPolicy | FixedPolicy
-    budget: VisualBudget
-
-
-def read_question(args: argparse.Namespace) -> Question:
-    """Read the query, check the reader's name, probe the video: all that can be refused before a model loads.
+    Args:
+        args: of the command.
+        size: pixels per side of the frames to be taken, at most.
 
     Raises:
         TamError: the query, the reader or the video cannot be used.
     """
+    from tam_plugin.deciding import Sampling
     from tam_plugin.inductor.text import clean_options, prepare_query
-    from tam_plugin.video import probe_video
+    from tam_plugin.video import open_video
     from tam_plugin.video.reader import check_backend
 
     query = _read_query(args.query)
@@ -73,7 +111,26 @@ def read_question(args: argparse.Namespace) -> Question:
         raise InputError(f"--max-damaged {args.max_damaged}: expected a share between 0 and 1")
     clean_options(args.options)
     check_backend(args.backend)
-    return Question(query, probe_video(args.video))
+    sampling = Sampling(sampler=_sampler(args), backend=args.backend, size=size, max_damaged=args.max_damaged)
+    with open_video(args.video, image_fps=sampling.image_fps) as video:
+        yield Question(query, args.options, video, sampling)
+
+
+def _sampler(args: argparse.Namespace) -> str:
+    """The name of the sampler asked for.
+
+    Raises:
+        InputError: there is no such sampler, or the two options contradict each other.
+    """
+    from tam_plugin.video.samplers import KEYFRAME, UNIFORM, sampler_named
+
+    if args.snap_to_keyframes and args.sampler not in (None, KEYFRAME):
+        raise InputError(
+            f"--sampler {args.sampler!r}: --snap-to-keyframes means --sampler {KEYFRAME}; give one of them"
+        )
+    if args.sampler is not None:
+        return sampler_named(args.sampler).name
+    return KEYFRAME if args.snap_to_keyframes else UNIFORM
 
 
 def _read_query(query: str) -> str:
@@ -112,60 +169,22 @@ def check_outputs(args: argparse.Namespace) -> None:
             raise InputError(f"{option} {path!r}: {other} writes this file already; expected another name")
 
 
-def decide(args: argparse.Namespace, question: Question, policy: BudgetPolicy | FixedPolicy) -> Decision:
-    """Classify the question and buy the frames.
-
-    Raises:
-        TamError: the Inductor cannot be loaded.
-    """
-    from tam_plugin.inductor import Inductor
-
-    info = question.info
-    inductor = Inductor.from_pretrained(args.inductor)
-    distribution = inductor.classify(question.query, duration_s=info.duration_s, options=args.options)
-    return Decision(
-        info, distribution, policy, policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
-    )
-
-
-def sample(args: argparse.Namespace, decision: Decision, *, size: int) -> tuple[Decision, SampledVideo]:
-    """Sample the budget's frames, at most ``size`` pixels a side.
-
-    Returns:
-        The frames, and the decision as they bear it out: a damaged file can hold fewer than its header says.
-    """
-    from tam_plugin.video import sample_frames
-
-    video = sample_frames(
-        args.video,
-        decision.budget,
-        backend=args.backend,
-        snap_to_keyframes=args.snap_to_keyframes,
-        size=size,
-        max_damaged=args.max_damaged,
-    )
-    if len(video.timestamps_s) < decision.budget.num_frames:
-        budget = decision.policy.budget(
-            decision.distribution, decision.info.duration_s, video_frames=len(video.timestamps_s)
-        )
-        decision = replace(decision, info=video.info, budget=budget)
-    return decision, video
-
-
 def report(decision: Decision, video: SampledVideo) -> dict[str, Any]:
     """The decision as plain values; ``num_frames`` and tokens are those of the frames really sampled."""
     budget = decision.budget
+    assert decision.distribution is not None  # there was a question
     return {
-        "task": decision.distribution.task.label,
+        "task": decision.distribution.decided_task.label,
         "probabilities": decision.distribution.as_dict(),
-        "confidence": decision.distribution.confidence,
-        "duration_s": decision.info.duration_s,
+        "confidence": decision.distribution.decided_confidence,
+        "duration_s": decision.duration_s,
         "num_frames": budget.num_frames,
         "pool_stride": budget.pool_stride,
         "tokens_per_frame": budget.tokens_per_frame,
         "visual_tokens": budget.visual_tokens,
         "fallback": budget.fallback,
         "timestamps_s": [round(float(t), 6) for t in video.timestamps_s],
+        "sampler": video.sampler,
         "damaged_frames": list(video.damaged_frames),
         **({"extension": budget.extension} if budget.extension else {}),
     }
@@ -185,7 +204,7 @@ def describe(values: dict[str, Any]) -> str:
     fallback, extension = values["fallback"], values.get("extension")
     return "\n".join(
         [
-            f"task        {values['task']} ({values['confidence']:.0%} sure{' among the eight' if extension else ''})",
+            f"task        {values['task']} ({values['confidence']:.0%} sure)",
             *([f"extension   {extension}: its rule decides"] if extension else []),
             f"video       {values['duration_s']:.2f} s",
             f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "

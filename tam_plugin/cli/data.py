@@ -114,7 +114,7 @@ def _add_stats(steps) -> None:
 
 def run_stats(args: argparse.Namespace) -> int:
     """Count, compare, print, and write the folder."""
-    from tam_plugin.inductor.data import report
+    from tam_plugin.inductor.data import stats_report as report
     from tam_plugin.inductor.data.compare import compare
     from tam_plugin.inductor.data.stats import count_queries
 

@@ -48,7 +48,7 @@ def add_parser(subparsers) -> None:
         help="look at this job alone, and exit with 1 if it cannot run; may be repeated: "
         + ", ".join(f"{job} ({words})" for job, words in JOBS.items()),
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT, lmms-eval")
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
     parser.set_defaults(run=run)
 
@@ -87,8 +87,16 @@ def _versions() -> dict[str, Any]:
 
 def _probes(jobs: tuple[str, ...]) -> list[str]:
     """Names of the probes that the jobs need, the long ones first."""
-    names = [job for job in ("train", "evaluate", "ask") if job in jobs]
+    names: list[str] = [job for job in ("train", "evaluate", "ask") if job in jobs]
+    names += _host_probes().values() if names else ()
     return [*names, *(f"decode:{reader}" for reader in READERS if "decode" in jobs), "machine"]
+
+
+def _host_probes() -> dict[str, str]:
+    """Names of the probes of all hosts, by the hosts' names."""
+    from tam_plugin.patches.hosts import hosts
+
+    return {host.name: f"host:{host.reference}" for host in hosts()}
 
 
 def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:
@@ -106,13 +114,15 @@ def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:
 
 def _more(running: dict[str, Future]) -> dict[str, Any]:
     """What is told beside the verdicts."""
-    machine, train = running["machine"].result(), running["train"].result() if "train" in running else {}
+    machine = running["machine"].result()
+    train, evaluate = (running[job].result() if job in running else {} for job in ("train", "evaluate"))
     failed = machine.get("detail")
     return {
         "devices": machine.get("devices", []),
         "expert_backends": machine.get("expert_backends", {"grouped": f"not usable: {failed}"}),
+        "hosts": {name: running[probe].result() for name, probe in _host_probes().items() if probe in running},
         "hub_cache": machine.get("hub_cache", f"not known: {failed}"),
-        "patches": train.pop("patches", []),
+        "patches": [*train.pop("patches", []), *evaluate.pop("patches", [])],
         "patch_error": train.pop("patch_error", train.get("detail")),
     }
 
@@ -141,19 +151,25 @@ def _lines(name: str, verdict: dict[str, Any]) -> list[str]:
 
 def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
     """The rest for people."""
-    lines = [f"device  {', '.join(report['devices']) or 'not known'}", f"hub cache  {report['hub_cache']}", "experts"]
+    lines = ["hosts"] if report["hosts"] else []
+    for name, state in report["hosts"].items():
+        lines += _lines(name, state)
+    lines += [f"device  {', '.join(report['devices']) or 'not known'}", f"hub cache  {report['hub_cache']}", "experts"]
     lines += [f"  {name:<20} {state}" for name, state in report["expert_backends"].items()]
     if "train" in report["jobs"]:
-        lines += _describe_patches(report["patches"], report["patch_error"], verbose=verbose)
+        rows = [row for row in report["patches"] if row["group"] != "eval"]
+        lines += _describe_patches("LLaVA-NeXT", rows, report["patch_error"], verbose=verbose)
+    if rows := [row for row in report["patches"] if row["group"] == "eval"]:  # none where lmms-eval cannot run
+        lines += _describe_patches("lmms-eval", rows, None, verbose=verbose)
     return "\n".join(lines)
 
 
-def _describe_patches(rows: list[dict[str, str]], error: str | None, *, verbose: bool) -> list[str]:
+def _describe_patches(host: str, rows: list[dict[str, str]], error: str | None, *, verbose: bool) -> list[str]:
     if error is not None:
-        return [f"patches of LLaVA-NeXT: none is applied, because of the reason given at train ({len(rows)} records)"]
+        return [f"patches of {host}: none is applied, because of the reason given at train ({len(rows)} records)"]
     applied = sum(row["state"] == "applied" for row in rows)
     hint = "" if verbose else " (-v lists them)"
-    lines = [f"patches of LLaVA-NeXT: {applied} applied, {len(rows) - applied} not needed here{hint}"]
+    lines = [f"patches of {host}: {applied} applied, {len(rows) - applied} not needed here{hint}"]
     if verbose:
         lines += [
             f"  {row['target']}: {row['state'] if row['state'] == 'applied' else 'not applied: ' + row['because']}"

@@ -5,6 +5,7 @@ import, ends its process or never returns takes nothing else with it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -14,7 +15,10 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tam_plugin.patches.lifecycle import Patcher
 
 LIMIT_S = 300.0
 """Seconds that one probe may take."""
@@ -70,7 +74,8 @@ def main(name: str) -> int:
         except TamError as error:
             found = _verdict(False, str(error))
         except Exception as error:
-            found = _verdict(False, reason_of(error), remedy_of(error, _package_of(name)))
+            reason = reason_of(error)
+            found = _verdict(False, reason, remedy_of(error, _package_of(name), reason))
     print("\n" + json.dumps(found))
     return 0
 
@@ -116,39 +121,47 @@ def _hub_cache() -> str:
     return f"{folder}{'' if there == folder else ', made when it is first needed'}"
 
 
-def _ask() -> dict[str, Any]:
-    """The whole way on the OneVision host: the embedded Inductor, frames, the demonstration model, one token."""
-    from tam_plugin.patches.hosts import onevision
+def _host(module: str, class_name: str) -> dict[str, Any]:
+    """Whether a host can run here; its row is made anew, for one that was registered is not in this process."""
+    state = getattr(importlib.import_module(module), class_name)().probe()
+    return _verdict(state.ready, state.detail, state.remedy)
 
-    host = onevision()
+
+def _ask() -> dict[str, Any]:
+    """The whole way on the demonstration model's host: the embedded Inductor, frames, the model, one token."""
+    from tam_plugin.patches.hosts import host_named, load_assistant
+    from tam_plugin.patches.hosts.registry import DEMONSTRATION
+
+    host = host_named(DEMONSTRATION).probe()
     if not host.ready:
         return _verdict(False, host.detail, host.remedy, host=vars(host))
-    from tam_plugin import Inductor, probe_video, sample_frames
-    from tam_plugin.patches.onevision import VideoAssistant
+    from tam_plugin.deciding import Sampling, sample
+    from tam_plugin.video import open_video
 
-    query, info = "What color is the sign?", probe_video(str(CLIP))
-    assistant = VideoAssistant.from_pretrained(None, device="cpu")
-    distribution = Inductor.from_pretrained().classify(query, duration_s=info.duration_s)
-    policy = assistant.policy(query, max_new_tokens=1)
-    budget = policy.budget(distribution, info.duration_s, video_frames=info.num_frames)
-    assistant.answer(sample_frames(str(CLIP), budget), query, budget, max_new_tokens=1)
+    query = "What color is the sign?"
+    assistant = load_assistant(None, device="cpu")
+    with open_video(str(CLIP)) as opened:
+        decision = assistant.decider().decide(query, opened.info.duration_s, video_frames=opened.info.num_frames)
+        decision, video = sample(opened, decision, Sampling())
+    assistant.answer(video, query, decision.budget, max_new_tokens=1)
     return _verdict(True, f"{host.detail}; the demonstration model was run", host=vars(host))
 
 
 def _train() -> dict[str, Any]:
     """LLaVA-NeXT's training code imported with every patch checked and applied, and left as it was."""
     from tam_plugin.errors import reason_of
-    from tam_plugin.patches.activation import installed
-    from tam_plugin.patches.hosts import LLAVA_MODULES, import_llava, llava_next
+    from tam_plugin.patches.activation import installed, patcher
+    from tam_plugin.patches.hosts import host_named
+    from tam_plugin.patches.hosts.llava_next import LLAVA_MODULES, import_llava
 
-    host = llava_next()
-    more: dict[str, Any] = {"host": vars(host), "patches": _patch_rows(), "patch_error": host.detail}
+    host = host_named("llava").probe()
+    more: dict[str, Any] = {"host": vars(host), "patches": _patch_rows(patcher()), "patch_error": host.detail}
     if not host.ready:
         return _verdict(False, host.detail, host.remedy, **more)
     try:
         with installed():
             import_llava(*LLAVA_MODULES)
-            more |= {"patches": _patch_rows(), "patch_error": None}
+            more |= {"patches": _patch_rows(patcher()), "patch_error": None}
     except Exception as error:
         detail = getattr(error, "problem", reason_of(error))
         return _verdict(False, detail, getattr(error, "remedy", None), **{**more, "patch_error": detail})
@@ -170,13 +183,11 @@ def _training_notes() -> list[str]:
     return [note for absent, note in lacks if absent]
 
 
-def _patch_rows() -> list[dict[str, str]]:
-    """Every patch: name, group, target, reason, state, and why where it is not applied."""
-    from tam_plugin.patches.activation import patcher, status
-
-    records = {record.name: record for record in patcher().records}
+def _patch_rows(patcher: Patcher) -> list[dict[str, str]]:
+    """Every patch of a patcher: name, group, target, reason, state, and why where it is not applied."""
+    records = {record.name: record for record in patcher.records}
     rows = []
-    for row in status():
+    for row in patcher.status():
         why = ""
         if row["state"] == "not needed":
             useful = records[row["name"]].is_useful()
@@ -186,24 +197,27 @@ def _patch_rows() -> list[dict[str, str]]:
 
 
 def _evaluate() -> dict[str, Any]:
-    """lmms-eval's evaluator and the plugin's models in its registry."""
+    """lmms-eval's evaluator, the plugin's models in its registry, and every patch of it checked and applied once."""
     from importlib.metadata import entry_points
 
     from tam_plugin.errors import require
-    from tam_plugin.eval.lmms.manifests import CLASS_PATHS
+    from tam_plugin.eval.lmms.harness import PATCHER, VERSION
     from tam_plugin.installing import install_command, installed_version
+    from tam_plugin.patches.hosts import lmms_models
 
     require("lmms_eval", needed_for="evaluating", extra="eval")
-    version, wanted = installed_version("lmms-eval"), "0.7.3"
-    if version != wanted:
-        return _verdict(False, f"lmms-eval {version}: expected {wanted}", install_command("lmms_eval", "eval"))
+    version = installed_version("lmms-eval")
+    if version != VERSION:
+        return _verdict(False, f"lmms-eval {version}: expected {VERSION}", install_command("lmms_eval", "eval"))
     require("lmms_eval.evaluator", needed_for="evaluating")
     if "tam" not in {point.name for point in entry_points(group="lmms_eval.models")}:
         return _verdict(False, "the plugin is on the path but not installed", "pip install -e . in its folder")
     from lmms_eval.models import get_model
 
     get_model("tallva_onevision")
-    return _verdict(True, f"lmms-eval {version} with the models {', '.join(CLASS_PATHS)}")
+    with PATCHER.applied():
+        rows = _patch_rows(PATCHER)
+    return _verdict(True, f"lmms-eval {version} with the models {', '.join(lmms_models())}", patches=rows)
 
 
 def _decode(reader: str) -> dict[str, Any]:
@@ -218,9 +232,10 @@ def _decode(reader: str) -> dict[str, Any]:
 
 PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "machine": _machine,
+    "host": _host,
     "ask": _ask,
     "train": _train,
     "evaluate": _evaluate,
     "decode": _decode,
 }
-"""Name → probe; ``decode:READER`` takes a reader."""
+"""Name → probe; ``decode:READER`` takes a reader, ``host:MODULE:CLASS`` a host's row."""

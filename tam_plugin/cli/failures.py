@@ -7,33 +7,8 @@ import os
 import re
 
 from tam_plugin.errors import TamError, one_line, reason_of
+from tam_plugin.storage.failures import REMEDIES
 
-_REMEDIES = {
-    errno.ENOSPC: "free some space, or write to another disk; the same command again resumes where it can",
-    errno.EDQUOT: "free some of your quota, or write elsewhere; the same command again resumes where it can",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or write to a file system that takes larger ones",
-    errno.EROFS: "name a place that can be written to",
-    errno.EACCES: "change its permissions, or name another place",
-    errno.EPERM: "change its permissions, or name another place",
-    errno.ENOENT: "check the name; it may have been moved or deleted meanwhile",
-    errno.ENOTDIR: "check the name: a part of it is no folder",
-    errno.EISDIR: "name a file, not a folder",
-    errno.EEXIST: "name another place, or move what is there",
-    errno.ENOTEMPTY: "name another place, or move what is there",
-    errno.ENAMETOOLONG: "give a shorter name",
-    errno.ELOOP: "its links lead in a circle: name the file itself",
-    errno.ENXIO: "name a regular file, not a device or a socket",
-    errno.ENODEV: "name a regular file, not a device",
-    errno.EIO: "the disk failed to read or write it: check the disk, or name another place",
-    errno.ESTALE: "the network disk lost it: try again",
-    errno.EMFILE: "raise the number of open files (ulimit -n)",
-    errno.ENFILE: "close other programs: the machine has too many open files",
-    errno.EAGAIN: "raise the number of processes (ulimit -u), or give fewer workers",
-    errno.ENOMEM: "close other programs, or give a smaller batch or model",
-    errno.EXDEV: "name a place on the same disk",
-    errno.EBUSY: "wait until nothing else uses it",
-    errno.ETXTBSY: "wait until nothing else uses it",
-}
 _OS_ERROR = re.compile(r"\(?os error (\d+)\)?|\[Errno (\d+)\]")
 _NO_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory", "std::bad_alloc")
 _NOT_WRITTEN = ("file write failed", "iostream error", "PytorchStreamWriter failed", "unexpected pos")
@@ -60,13 +35,13 @@ def _failure(error: BaseException) -> str | None:
             f"memory is used up: close other programs, or give a smaller batch or model ({text[:200] or 'no memory'})"
         )
     number = getattr(error, "errno", None) if isinstance(error, OSError) else _number(text)
-    if number in _REMEDIES:
+    if number in REMEDIES:
         names = [repr(name) for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
         problem = os.strerror(number)
         where = f"{one_line(' and '.join(names))}: " if names else ""
-        return f"{where}{problem[:1].lower()}{problem[1:]}; {_REMEDIES[number]}"
+        return f"{where}{problem[:1].lower()}{problem[1:]}; {REMEDIES[number]}"
     if isinstance(error, RuntimeError) and any(word in text for word in _NOT_WRITTEN):
-        return f"a file cannot be written ({text[:200]}); {_REMEDIES[errno.ENOSPC]}"
+        return f"a file cannot be written ({text[:200]}); {REMEDIES[errno.ENOSPC]}"
     if isinstance(error, UnicodeEncodeError) and error.encoding.startswith("utf") and error.reason.startswith("surrog"):
         half = error.object[error.start : error.end]
         return f"a text holds half a character (a lone surrogate), {half!r}: give valid Unicode"

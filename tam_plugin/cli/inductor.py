@@ -221,7 +221,7 @@ def run_eval(args: argparse.Namespace) -> int:
 
     from tam_plugin.budget import BudgetPolicy
     from tam_plugin.budget.cost import bought
-    from tam_plugin.inductor import report
+    from tam_plugin.inductor import evaluation_report as report
 
     cost = partial(bought, policy=BudgetPolicy.from_yaml(args.policy))
     return report.run(args.inductor, args.files, args.out, args.compare, args.paraphrases, args.json, cost)

@@ -42,17 +42,19 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, merge, and print what was done."""
     from tam_plugin.checkpoint import merge, open_source
+    from tam_plugin.checkpoint.source import CONFIG, read_json
     from tam_plugin.checkpoint.target import Options
     from tam_plugin.cli.upcycle import describe_summary
     from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
-    from tam_plugin.patches.llava_next.merging import open_parts
+    from tam_plugin.patches.hosts import host_of
 
     options = Options(transfer=args.transfer, overwrite=args.overwrite, progress=True)
     run_folder = "the output_dir or a checkpoint-N of a run"
     adapter = model_folder(args.adapter, (*TEXT_FILES, *WEIGHTS), option="ADAPTER", expected=run_folder)
+    host = host_of(read_json(adapter / CONFIG), str(adapter))
     base = open_source(model_folder(args.base, TEXT_FILES, WEIGHTS, option="--base", expected="a checkpoint folder"))
     try:
-        parts = open_parts(adapter, base)
+        parts = host.open_parts(adapter, base)
         try:
             values = dataclasses.asdict(merge(base, args.target, parts, options=options))
         finally:

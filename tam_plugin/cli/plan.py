@@ -9,7 +9,7 @@ from tam_plugin.cli import common
 from tam_plugin.errors import one_line
 
 SHEET_SIZE = 640
-"""Pixels a side, at most: no model looks at these frames."""
+"""Pixels per side, at most: no model looks at these frames."""
 
 
 def add_parser(subparsers) -> None:
@@ -22,13 +22,14 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decide, sample, print."""
-    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget import read_policy
+    from tam_plugin.deciding import Decider
     from tam_plugin.video import contact_sheet
 
     common.check_outputs(args)
-    policy = BudgetPolicy.from_yaml(args.policy)
-    decision = common.decide(args, common.read_question(args), policy)
-    decision, video = common.sample(args, decision, size=SHEET_SIZE)
+    decider = Decider(read_policy(args.policy), inductor=args.inductor)
+    with common.question(args, size=SHEET_SIZE) as question:
+        decision, video = question.decided_by(decider)
     values = common.report(decision, video)
     if args.contact_sheet is not None:
         contact_sheet(video, args.contact_sheet)

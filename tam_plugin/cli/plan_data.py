@@ -6,6 +6,7 @@ Exit codes beyond the common ones: 3 if more rows cannot be used than training a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import ConfigError
-from tam_plugin.training import bad_rows
-from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
+from tam_plugin.plans import bad_rows
+from tam_plugin.plans.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
 
 SHOWN = 5
 """Bad rows that are named on stderr; the list has all."""
@@ -76,6 +77,13 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--grid", type=int, metavar="N", help="patches a side of a frame (default: the policy's)")
     parser.add_argument("--pool-mode", metavar="MODE", help="how frames are pooled (default: the policy's)")
     parser.add_argument(
+        "--strides",
+        nargs="+",
+        type=int,
+        metavar="S",
+        help="strides that the model has projectors for, as --tam_strides has them (default: the model's, or any)",
+    )
+    parser.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="processes that open videos"
     )
     parser.add_argument(
@@ -91,39 +99,42 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, report, and say whether training could use the rows."""
-    from tam_plugin.budget import BudgetPolicy
+    from tam_plugin.budget import read_policy
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
-    from tam_plugin.patches.llava_next.sampling import FRAME_FOLDER_FPS
-    from tam_plugin.training.journal import Shard
-    from tam_plugin.training.layout import Layout
-    from tam_plugin.training.plans import Request, make_plans
-    from tam_plugin.training.report import as_markdown
+    from tam_plugin.patches.llava_next.data.sampling import FRAME_FOLDER_FPS
+    from tam_plugin.plans.journal import Shard
+    from tam_plugin.plans.making import make_plans
+    from tam_plugin.plans.request import Request
+    from tam_plugin.plans.summary import as_markdown
 
     if args.join and args.shard is not None:
         raise ConfigError("--join and --shard exclude each other: shards are joined when all are done")
     check_max_share(args.max_bad, "--max-bad")
+    _check_layout(args)
     model = _of_model(args.model) if args.model is not None else {}
-    names = {"newline_position", "grid", "pool_mode"}
-    layout: dict[str, Any] = {name: model.get(name) for name in names}
-    layout |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    names = ("newline_position", "grid", "pool_mode", "strides", "reducer")
+    layout: dict[str, Any] = {name: model[name] for name in names if name in model}
+    layout |= {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    if "strides" in layout:
+        layout["strides"] = tuple(sorted({*layout["strides"]}))
     limits = [limit for limit in (args.model_max_length, model.get("max_tokens")) if limit is not None]
     if not limits:
         raise ConfigError(
             "the context that training keeps is not known: give --model-max-length as the training script has it"
             + (f" ({args.model!r} has no tokenizer_model_max_length)" if args.model else ", or --model")
         )
-    if layout["newline_position"] is None:
+    if "newline_position" not in layout:
         raise ConfigError("give --newline-position as the training script has it (grid, frame, …), or --model")
-    policy = stored_policy(model.get("policy")) if args.policy is None else None
+    policy = stored_policy(model.get("policy")) if args.policy is None else read_policy(args.policy)
     stored = model.get("inductor") if args.inductor is None else None
     content = make_plans(
         Request(
             data=args.data,
             out=args.out,
-            policy=policy or BudgetPolicy.from_yaml(args.policy),
-            layout=Layout(**layout, max_tokens=min(limits)),
-            inductor=args.inductor or stored_inductor(stored, args.model),
+            policy=policy,
+            layout=policy.layout.replace(**layout, context_tokens=min(limits)),
+            inductor=stored_inductor(stored, args.model) if args.inductor is None else args.inductor,
             video_folder=args.video_folder,
             image_fps=FRAME_FOLDER_FPS,
             workers=args.workers,
@@ -159,17 +170,33 @@ def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
     return TOO_MANY_BAD if stops or bad["not_json"] else 0
 
 
+def _check_layout(args: argparse.Namespace) -> None:
+    """Refuse a size of the token layout that no model has, by its option."""
+    from tam_plugin.bounds import MAX_GRID, MAX_STRIDE, MAX_TOKENS, is_whole
+
+    for option, value, most in (
+        ("--model-max-length", args.model_max_length, MAX_TOKENS),
+        ("--grid", args.grid, MAX_GRID),
+        *(("--strides", stride, MAX_STRIDE) for stride in args.strides or ()),
+    ):
+        if value is not None and not is_whole(value, 1, most):
+            raise ConfigError(f"{option} {value}: expected a whole number from 1 to {most}")
+
+
 def _say(text: str) -> None:
     print(f"tam plan-data: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _of_model(name_or_path: str) -> dict[str, Any]:
-    """Policy, Inductor and token layout that a model's configuration tells."""
-    from tam_plugin.bounds import MAX_TOKENS, check_sizes, is_whole, reading_config
+    """Policy, Inductor and token layout that a model's configuration tells; nothing of a model of no host's.
+
+    Training can start from a plain language model, whose video tokens the training script alone decides.
+    """
+    from tam_plugin.bounds import check_sizes, reading_config
     from tam_plugin.config import TamConfig
     from tam_plugin.files import read_json
     from tam_plugin.hub import CONFIG_FILES, model_folder
-    from tam_plugin.patches.llava_next.model_config import newline_of
+    from tam_plugin.patches.hosts import find_host
 
     path = Path(name_or_path)
     if not path.is_file():
@@ -179,18 +206,15 @@ def _of_model(name_or_path: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"--model: there is no file {str(path)!r}") from error
     check_sizes(values, str(path))
-    longest = values.get("tokenizer_model_max_length")
-    if longest is not None and not is_whole(longest, 1, MAX_TOKENS):
-        raise ConfigError(f"--model {str(path)!r}: tokenizer_model_max_length = {longest!r}: expected a whole number")
-    found: dict[str, Any] = {"max_tokens": longest}
-    if values.get("mm_newline_position") or values.get("mm_patch_merge_type"):
-        found["newline_position"] = newline_of(values, f"--model {str(path)!r}")
-    tam = values.get("tam")
-    if tam is None:
+    host = find_host(values)
+    if host is None:
+        return {}
+    with reading_config(f"--model {str(path)!r}"):
+        layout = host.token_layout(values, f"--model {str(path)!r}")
+    found: dict[str, Any] = {**dataclasses.asdict(layout), "max_tokens": layout.context_tokens}
+    if layout.strides is None:
+        del found["strides"]
+    if values.get("tam") is None:
         return found
-    config = TamConfig.from_dict(tam)
-    encoder = config.vision_encoder or {}
-    if "image_size" in encoder and "patch_size" in encoder:
-        with reading_config(str(path)):
-            found["grid"] = int(encoder["image_size"]) // int(encoder["patch_size"])
-    return found | {"policy": config.policy, "inductor": config.inductor, "pool_mode": config.projector.pool_mode}
+    tam = TamConfig.from_dict(values["tam"])
+    return {**found, "policy": tam.policy, "inductor": tam.inductor}

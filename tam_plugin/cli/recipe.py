@@ -8,7 +8,7 @@ import dataclasses
 import io
 import json
 
-from tam_plugin.errors import InputError, MissingDependencyError
+from tam_plugin.errors import InputError
 
 
 def add_parser(subparsers) -> None:
@@ -60,17 +60,15 @@ def run_rate(args: argparse.Namespace) -> int:
 def run_preview(args: argparse.Namespace) -> int:
     """Print the tables."""
     from tam_plugin.patches import activation
-    from tam_plugin.patches.hosts import llava_next
+    from tam_plugin.patches.hosts import host_named
     from tam_plugin.training.memory import GIGA, format_estimate
     from tam_plugin.training.parts import format_parts
 
     if args.gpus < 1:
         raise InputError(f"--gpus {args.gpus}: expected at least 1")
-    llava = llava_next()
-    if not llava.ready:
-        raise MissingDependencyError(llava.detail, llava.remedy)
+    host_named("llava").require()
     activation.start()
-    from tam_plugin.patches.llava_next.preview import preview
+    from tam_plugin.patches.llava_next.command_line.preview import preview
 
     with contextlib.redirect_stdout(io.StringIO()):  # the host prints as it is imported
         found = preview(args.arguments, gpus=args.gpus)

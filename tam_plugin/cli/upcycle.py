@@ -7,11 +7,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from tam_plugin.bounds import check_sizes
 from tam_plugin.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from tam_plugin.checkpoint import Layout, Source
+    from tam_plugin.checkpoint import Source, TensorLayout
     from tam_plugin.config import TamConfig
 
 DESCRIPTION = (
@@ -68,26 +67,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_layout(source: Source) -> Layout:
+def find_layout(source: Source) -> TensorLayout:
     """The layout of a checkpoint, by the host that its config.json names.
 
     Raises:
-        ConfigError: it is of another kind, or its tower is no SigLIP.
+        ConfigError: no host owns it, or its tower is no SigLIP.
     """
-    where, kind = str(source.folder), source.config.get("model_type")
-    check_sizes(source.config, f"{where}/config.json")
-    if kind in ("llava_onevision", "tam_llava_onevision"):
-        from tam_plugin.patches.onevision.checkpoint_layout import layout_of as of_onevision
+    from tam_plugin.patches.hosts import host_of
 
-        return of_onevision(source.config, source.holder, where)
-    if "mm_vision_tower" in source.config:
-        from tam_plugin.patches.llava_next.checkpoint_layout import layout_of as of_llava_next
-
-        return of_llava_next(source.config, source.holder, where)
-    raise ConfigError(
-        f"{where!r} has model_type {kind!r} and no mm_vision_tower: expected a LLaVA-NeXT checkpoint (LLaVA-Video, "
-        "LLaVA-OneVision) or a LlavaOnevision checkpoint of transformers"
-    )
+    where = str(source.folder)
+    return host_of(source.config, where).tensor_layout(source.config, source.holder, where)
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
@@ -103,7 +92,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--dense and --{other} exclude each other: a dense checkpoint has no experts to choose")
 
 
-def _inspect(args: argparse.Namespace, source: Source, layout: Layout) -> str:
+def _inspect(args: argparse.Namespace, source: Source, layout: TensorLayout) -> str:
     from tam_plugin.checkpoint.figures import describe, inspect
 
     tam, pool_mode_given = asked_config(args)
@@ -111,9 +100,9 @@ def _inspect(args: argparse.Namespace, source: Source, layout: Layout) -> str:
     return json.dumps(values) if args.json else describe(values)
 
 
-def _convert(args: argparse.Namespace, source: Source, layout: Layout) -> str:
+def _convert(args: argparse.Namespace, source: Source, layout: TensorLayout) -> str:
     from tam_plugin.checkpoint import densify, upcycle
-    from tam_plugin.checkpoint.plan_dense import DenseChoice
+    from tam_plugin.checkpoint.mapping_dense import DenseChoice
     from tam_plugin.checkpoint.target import Options
     from tam_plugin.inductor.stored import STORED_NAME, inductor_files, inductor_folder, store_inductor
 

@@ -1,7 +1,8 @@
 """Labelled queries for training and evaluation: reading JSON lines, the written corpus, the grammar, and noise.
 
 A line of a file is ``{"question", "label"}`` with optional ``label2``, ``options``, ``duration_s``, ``dataset``,
-``language`` (ISO 639-1) and ``paraphrase`` (the same question in other words); labels are 1-8 in paper order.
+``language`` (ISO 639-1) and ``paraphrase`` (the same question in other words); labels are 1-8 in paper order. To
+evaluate an extended Inductor, a label may also be the index or the name of one of its task types beyond the eight.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tam_plugin.bounds import is_whole
+from tam_plugin.bounds import MAX_LABELS, is_whole
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.data.records import read_lines
 from tam_plugin.inductor.grammar import CORPUS_FOLDER, Corpus
-from tam_plugin.taxonomy import NUM_TASK_TYPES
+from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskExtension
 
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """One query with its label (1-8), a second valid label or None, and what else is known of it.
+    """One query with its label (1-8, or an extension's index), a second valid label or None, and what else is known.
 
     With ``needs_options`` the options decide the type, and :func:`add_noise` keeps them. In training the label may be
     :data:`NO_QUESTION`.
@@ -43,20 +45,24 @@ NO_QUESTION = 0
 """Label of a text that asks nothing about a video: every task type is as probable as the others."""
 
 
-def read_queries(path: str | Path) -> list[LabelledQuery]:
+def read_queries(path: str | Path, extensions: Sequence[TaskExtension] = ()) -> list[LabelledQuery]:
     """Read a JSON-lines file.
+
+    Args:
+        path: the file.
+        extensions: task types beyond the eight that a label may name, by index or name.
 
     Raises:
         InputError: the file is missing or empty, or a line is malformed; the message names the line.
     """
     lines = enumerate(read_lines(path), 1)
-    rows = [_parse(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+    rows = [_parse(line, f"{path}, line {number}", extensions) for number, line in lines if line.strip()]
     if not rows:
         raise InputError(f"the query file {str(path)!r} is empty; expected one JSON object a line")
     return rows
 
 
-def _parse(line: str, where: str) -> LabelledQuery:
+def _parse(line: str, where: str, extensions: Sequence[TaskExtension]) -> LabelledQuery:
     try:
         row = json.loads(line)
         question = row["question"]
@@ -64,22 +70,34 @@ def _parse(line: str, where: str) -> LabelledQuery:
         options = row.get("options")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{where}: expected a JSON object with question and label ({error})") from error
-    if not is_whole(label, 1, NUM_TASK_TYPES) or (label2 is not None and not is_whole(label2, 1, NUM_TASK_TYPES)):
-        raise InputError(f"{where}: labels are 1-{NUM_TASK_TYPES}, got label {label!r} and label2 {label2!r}")
+    index, index2 = _index(label, extensions), _index(label2, extensions)
+    if index is None or (index2 is None and label2 is not None):
+        further = "".join(f", {extension.index} ({extension.label!r})" for extension in extensions)
+        raise InputError(f"{where}: labels are 1-{NUM_TASK_TYPES}{further}, got label {label!r} and label2 {label2!r}")
     if not isinstance(question, str) or not question.strip():
         raise InputError(f"{where}: question must be text, got {question!r}")
     if options is not None and not (isinstance(options, list) and all(isinstance(o, str) for o in options)):
         raise InputError(f"{where}: options must be a list of texts or null, got {str(options)[:60]!r}")
     return LabelledQuery(
         question,
-        label,
-        label2,
+        index,
+        index2,
         tuple(options) if options else None,
         row.get("duration_s"),
         row.get("dataset", ""),
         paraphrase=row.get("paraphrase"),
         language=row.get("language") or "en",
     )
+
+
+def _index(label: Any, extensions: Sequence[TaskExtension]) -> int | None:
+    """The index that a label means; None if it means none."""
+    if is_whole(label, 1, NUM_TASK_TYPES):
+        return label
+    named = {extension.label: extension.index for extension in extensions}
+    if isinstance(label, str):
+        return named.get(label)
+    return label if is_whole(label, 1, MAX_LABELS) and label in named.values() else None
 
 
 WRITTEN_FOLDER = CORPUS_FOLDER / "written"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tam_plugin.errors import ConfigError
@@ -72,7 +72,7 @@ class Doubt:
         probabilities = tuple(p + unknown_share * (1 / NUM_TASK_TYPES - p) for p in found.probabilities)
         if found.extension is None and entropy(probabilities) > self.max_entropy:
             return TaskDistribution.unknown("the query does not read like a question about a video")
-        return TaskDistribution(probabilities, found.extension)
+        return replace(found, probabilities=probabilities)
 
 
 def entropy(probabilities: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tam_plugin.inductor.dataset import LabelledQuery, slip
 from tam_plugin.inductor.model import Inductor
-from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskDistribution, TaskType
+from tam_plugin.taxonomy import NUM_TASK_TYPES, Sensitivity, TaskDistribution, TaskType
 
 
 def evaluate(inductor: Inductor, rows: Sequence[LabelledQuery], *, with_options: bool = True) -> dict[str, Any]:
@@ -34,21 +34,25 @@ def score(predicted: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) 
 
     Returns:
         ``accuracy``; ``accuracy_label2`` (a second valid label counts too); ``group_accuracy`` and
-        ``group_accuracy_label2``, the same of the sensitivity group (App. A.2), which decides the budget;
+        ``group_accuracy_label2``, the same of the sensitivity group (App. A.2), which decides the budget; a task type
+        beyond the eight is a group of its own;
         ``macro_f1`` over the task types that occur; ``recall`` by task type (None where it does not occur);
-        ``confusion`` ``[8][8]``, rows are labels; ``ece`` with ten equal buckets; ``buckets``: count, accuracy and
-        mean confidence by confidence in steps of 0.2.
+        ``confusion`` ``[N][N]``, rows are labels, N = 8, or the highest index among labels and predictions if that is
+        above 8; ``ece`` with ten equal buckets; ``buckets``: count, accuracy and mean confidence by confidence in steps
+        of 0.2.
     """
-    confusion = [[0] * NUM_TASK_TYPES for _ in range(NUM_TASK_TYPES)]
+    found = [distribution.decided_task.index for distribution in predicted]
+    types = max([NUM_TASK_TYPES, *found, *(row.label for row in rows)])
+    confusion = [[0] * types for _ in range(types)]
     right, right2, groups = [], 0, [0, 0]
-    for distribution, row in zip(predicted, rows, strict=True):
-        confusion[row.label - 1][distribution.task.index - 1] += 1
-        right.append(distribution.task.index == row.label)
-        right2 += distribution.task.index in (row.label, row.label2)
-        valid = [TaskType(label).sensitivity for label in (row.label, row.label2) if label]
-        groups[0] += distribution.task.sensitivity is valid[0]
-        groups[1] += distribution.task.sensitivity in valid
-    confidence = [distribution.confidence for distribution in predicted]
+    for index, row in zip(found, rows, strict=True):
+        confusion[row.label - 1][index - 1] += 1
+        right.append(index == row.label)
+        right2 += index in (row.label, row.label2)
+        valid = [_group(label) for label in (row.label, row.label2) if label]
+        groups[0] += _group(index) == valid[0]
+        groups[1] += _group(index) in valid
+    confidence = [distribution.decided_confidence for distribution in predicted]
     recall = [row[i] / sum(row) if sum(row) else None for i, row in enumerate(confusion)]
     return {
         "count": len(rows),
@@ -62,6 +66,10 @@ def score(predicted: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) 
         "ece": _ece(confidence, right),
         "buckets": [b for b in _buckets(confidence, right, 5) if b["count"]],
     }
+
+
+def _group(index: int) -> Sensitivity | int:
+    return TaskType(index).sensitivity if index <= NUM_TASK_TYPES else index
 
 
 def _macro_f1(confusion: list[list[int]]) -> float:
@@ -110,7 +118,7 @@ def duration_robustness(inductor: Inductor, rows: Sequence[LabelledQuery]) -> di
             by_duration.append(by_duration[0])
             continue
         by_duration.append(classify(inductor, [replace(row, duration_s=duration_s) for row in rows]))
-    types = list(zip(*[[d.task.index for d in found] for found in by_duration], strict=True))
+    types = list(zip(*[[d.decided_task.index for d in found] for found in by_duration], strict=True))
     shifts = [
         max(abs(a - b) for a, b in zip(first.probabilities, other.probabilities, strict=True))
         for found in by_duration[1:]
@@ -143,7 +151,7 @@ def paraphrase_drop(inductor: Inductor, rows: Sequence[LabelledQuery]) -> dict[s
         "accuracy_paraphrased": second["accuracy"],
         "accuracy_label2": first["accuracy_label2"],
         "accuracy_paraphrased_label2": second["accuracy_label2"],
-        "same_type": sum(a.task is b.task for a, b in zip(before, after, strict=True)) / len(pairs),
+        "same_type": sum(a.decided_task == b.decided_task for a, b in zip(before, after, strict=True)) / len(pairs),
     }
 
 
@@ -190,5 +198,5 @@ def typo_drop(
     return {
         "accuracy_typos": figures["accuracy"],
         "accuracy_typos_label2": figures["accuracy_label2"],
-        "same_type": sum(a.task is b.task for a, b in zip(found, after, strict=True)) / len(rows),
+        "same_type": sum(a.decided_task == b.decided_task for a, b in zip(found, after, strict=True)) / len(rows),
     }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tam_plugin.errors import require
-from tam_plugin.taxonomy import TaskType
 
 
 def _axes(width: float, height: float):
@@ -18,8 +17,14 @@ def _axes(width: float, height: float):
     return figure, figure.subplots()
 
 
-def confusion(counts: Sequence[Sequence[int]], path: Path) -> None:
-    """Draw a confusion matrix ``[8][8]`` of counts, rows are labels, as shares of the row (Tab. 6)."""
+def confusion(counts: Sequence[Sequence[int]], tasks: Sequence[tuple[int, str]], path: Path) -> None:
+    """Draw a confusion matrix ``[N][N]`` of counts, rows are labels, as shares of the row (Tab. 6).
+
+    Args:
+        counts: the matrix.
+        tasks: index and label of each task type.
+        path: the PNG.
+    """
     figure, axes = _axes(8.5, 6.5)
     shares = [[c / max(1, sum(row)) for c in row] for row in counts]
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
@@ -28,10 +33,10 @@ def confusion(counts: Sequence[Sequence[int]], path: Path) -> None:
             if share >= 0.005:
                 colour = "white" if share > 0.5 else "black"
                 axes.text(j, i, f"{share:.0%}", ha="center", va="center", color=colour, fontsize=12)
-    labels = [f"{task.index} {task.label}" for task in TaskType]
+    labels = [f"{index} {label}".replace("$", r"\$") for index, label in tasks]  # no formulas
     totals = [f"{label} ({sum(row)})" for label, row in zip(labels, counts, strict=True)]
     axes.set_yticks(range(len(labels)), totals, fontsize=11)
-    axes.set_xticks(range(len(labels)), [str(task.index) for task in TaskType], fontsize=13)
+    axes.set_xticks(range(len(labels)), [str(index) for index, _ in tasks], fontsize=13)
     axes.set_xlabel("predicted task type", fontsize=13)
     axes.set_ylabel("label (rows)", fontsize=13)
     figure.savefig(path, dpi=110)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tam_plugin.bounds import MAX_LABELS
@@ -117,5 +117,6 @@ def read_extensions(config: Mapping[str, Any], labels: LabelMap, *, where: str) 
                 f"{where}: {EXTENSIONS_FIELD} names {extension.label!r}, which is not one of the labels beyond the "
                 f"eight; found {', '.join(labels.extra) or 'none'}"
             )
-        found[labels.extra_columns[labels.extra.index(extension.label)]] = extension
+        place = labels.extra.index(extension.label)
+        found[labels.extra_columns[place]] = replace(extension, index=NUM_TASK_TYPES + 1 + place)
     return found

@@ -174,8 +174,11 @@ class Inductor:
         """Softmax over the eight; and the extension that is more probable than all of them, if there is one."""
         eight = [logits[column] for column in self._columns]
         found = TaskDistribution.from_logits(eight)
-        extension = self._likeliest_extension(logits, max(eight))
-        return found if extension is None else replace(found, extension=extension)
+        likeliest = self._likeliest_extension(logits, max(eight))
+        if likeliest is None:
+            return found
+        extension, probability = likeliest
+        return replace(found, extension=extension, extension_probability=probability)
 
     def _judged(self, found: TaskDistribution, query: PreparedQuery) -> TaskDistribution:
         """What is found, as far as the checkpoint vouches for it."""
@@ -183,13 +186,13 @@ class Inductor:
             return found
         return self.doubt.judge(found, query, self._classifier.unknown_share(query.text))
 
-    def _likeliest_extension(self, logits: list[float], peak: float) -> TaskExtension | None:
-        """The extension whose logit is above ``peak``, that of the likeliest of the eight; None without one."""
+    def _likeliest_extension(self, logits: list[float], peak: float) -> tuple[TaskExtension, float] | None:
+        """The extension whose logit is above ``peak``, that of the likeliest of the eight, and its probability."""
         column = max(self._extensions, key=lambda c: logits[c], default=None)
         if column is None or logits[column] <= peak:
             return None
         weights = (math.exp(logits[c] - logits[column]) for c in (*self._columns, *self._extensions))
-        return replace(self._extensions[column], probability=1 / sum(weights))
+        return self._extensions[column], 1 / sum(weights)
 
     def input_text(
         self, query: str | PreparedQuery, duration_s: float | None = None, options: Sequence[str] | None = None

@@ -41,8 +41,8 @@ def selective(found: Sequence[TaskDistribution], rows: Sequence[LabelledQuery]) 
         ``auroc`` of the confidence as a sign of a right answer (None where all are right, or none), and ``kept``: for
         each share of the queries that is answered, its accuracy.
     """
-    right = [distribution.task.index in (row.label, row.label2) for distribution, row in zip(found, rows, strict=True)]
-    sure = [distribution.confidence for distribution in found]
+    right = [answer.decided_task.index in (row.label, row.label2) for answer, row in zip(found, rows, strict=True)]
+    sure = [distribution.decided_confidence for distribution in found]
     order = sorted(range(len(rows)), key=lambda i: -sure[i])
     kept = {}
     for share in SHARES:
@@ -89,10 +89,10 @@ def detection(
     result = {}
     for kind, given in texts.items():
         found = inductor.classify_batch(given)
-        sure = [distribution.confidence for distribution in found]
+        sure = [distribution.decided_confidence for distribution in found]
         result[kind] = {
             "count": len(given),
-            "auroc": auroc([distribution.confidence for distribution in home], sure),
+            "auroc": auroc([distribution.decided_confidence for distribution in home], sure),
             "confidence": sum(sure) / len(sure),
             "unknown": sum(distribution.doubt is not None for distribution in found) / len(found),
         }

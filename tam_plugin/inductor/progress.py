@@ -7,10 +7,11 @@ start of the epoch, from which its noise and the order of its batches are drawn 
 from __future__ import annotations
 
 import json
-import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tam_plugin.storage import replace_file, replace_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,7 +93,7 @@ class Progress:
         self._moments = {}
 
     def keep(self, folder: Path, step: int, model: nn.Module, optimizer: Any) -> None:
-        """Write the progress; a torn write leaves the one before."""
+        """Write the progress; a kill leaves the one before."""
         import torch
         from safetensors.torch import save_file
 
@@ -105,11 +106,11 @@ class Progress:
         stored["torch:rng"] = torch.get_rng_state()
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{step}-{WEIGHTS_FILE}"
-        save_file({key: value.contiguous() for key, value in stored.items()}, str(folder / name))
+        with replace_path(folder / name) as part:
+            save_file({key: value.contiguous() for key, value in stored.items()}, str(part))
         note = {"file": name, "step": step, "epoch_start": self.epoch_start, "averaged": self.averaged}
-        partial = folder / f"{STATE_FILE}.part"
-        partial.write_text(json.dumps({**note, "random": self._rng_state}), encoding="utf-8")
-        os.replace(partial, folder / STATE_FILE)
+        with replace_file(folder / STATE_FILE) as file:
+            json.dump({**note, "random": self._rng_state}, file)
         for old in folder.glob(f"*-{WEIGHTS_FILE}"):
             if old.name != name:
                 old.unlink()

@@ -10,6 +10,7 @@ from tam_plugin.config import short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.files import inside
 from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
+from tam_plugin.storage import file_sha256, replace_folder, values_sha256
 
 STORED_NAME = "inductor"
 """Folder of a checkpoint that holds the Inductor it was trained with, where that is not the embedded one."""
@@ -54,13 +55,9 @@ def store_inductor(name_or_path: str, checkpoint: str | os.PathLike[str]) -> str
     names = inductor_files(source, name_or_path)
     if target.exists() and os.path.samefile(source, target):
         return STORED_NAME
-    part = target.with_name(f".{STORED_NAME}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name in names:
-        shutil.copyfile(source / name, part / name)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
+    with replace_folder(target) as made:
+        for name in names:
+            shutil.copyfile(source / name, made / name)
     return STORED_NAME
 
 
@@ -88,6 +85,20 @@ def inductor_folder(name_or_path: str | None) -> Path:
         return model_folder(name_or_path, TEXT_FILES, WEIGHTS[:1])
     except InputError as error:
         raise InputError(f"no Inductor at {error}") from error
+
+
+def inductor_fingerprint(name_or_path: str | None) -> dict[str, str]:
+    """Name, and SHA-256 of an Inductor's configuration, tokenizer and weights; the model is not loaded.
+
+    Args:
+        name_or_path: None for the one that ships; a checkpoint's folder, or a hub name that is in the local cache.
+
+    Raises:
+        InputError: no such Inductor.
+    """
+    folder = inductor_folder(name_or_path)
+    sums = {name: file_sha256(folder / name) for name in inductor_files(folder, name_or_path)}
+    return {"name": name_or_path or "embedded", "sha256": values_sha256(sums)}
 
 
 def _counts(name: str) -> bool:

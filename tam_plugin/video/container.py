@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tam_plugin.errors import InputError, one_line
@@ -78,9 +78,8 @@ def libav_errors(path: str, doing: str) -> Iterator[None]:
         raise InputError(f"video {one_line(path)}: {doing} ({one_line(reason)}); expected a video file") from error
 
 
-@contextmanager
-def open_video(path: str, *, num_threads: int = 1) -> Iterator[tuple[Any, Any]]:
-    """The open container of ``path`` and the video stream that players choose.
+def open_container(path: str, *, num_threads: int = 1) -> OpenContainer:
+    """Open ``path`` and choose the video stream that players choose.
 
     Args:
         path: a file; never taken for an address or a pattern, whatever its name.
@@ -92,8 +91,40 @@ def open_video(path: str, *, num_threads: int = 1) -> Iterator[tuple[Any, Any]]:
     """
     with libav_errors(path, "cannot be opened as a video"):
         container = _opened(path)
-    with container:
-        yield container, _video_stream(path, container, num_threads)
+    try:
+        return OpenContainer(container, _video_stream(path, container, num_threads))
+    except BaseException:
+        container.close()
+        raise
+
+
+class OpenContainer(AbstractContextManager["OpenContainer"]):
+    """An open file, the video stream that is read, and whether anything was read of it yet.
+
+    Only one thread may use it at a time. It closes at the end of its ``with`` block.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self.container = container
+        self.stream = stream
+        self.at_start = True
+
+    def packets(self) -> Iterator[Any]:
+        """Packets of the stream from where the container stands."""
+        self.at_start = False
+        return _packets_of(self.container, self.stream)
+
+    def seek(self, ticks: int) -> None:
+        """Go to the keyframe at ``ticks`` of the stream's time base, or before it."""
+        self.at_start = False
+        self.container.seek(ticks, stream=self.stream, backward=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _opened(path: str) -> Any:
@@ -116,7 +147,7 @@ def _opened(path: str) -> Any:
         raise
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+def _packets_of(container: Any, stream: Any) -> Iterator[Any]:
     """Packets of ``stream`` from where the container stands, without the empty ones that PyAV puts at the end."""
     demuxed = container.demux(stream)
     while True:

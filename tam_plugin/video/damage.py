@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tam_plugin.video.reader import IndexBrokenError
+from tam_plugin.video.reading import IndexBrokenError
 
 if TYPE_CHECKING:
     from tam_plugin.video.index import PacketIndex

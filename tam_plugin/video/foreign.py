@@ -18,7 +18,7 @@ from tam_plugin.video.container import one_line
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tam_plugin.video.reader import ReadRequest
+    from tam_plugin.video.reading import ReadRequest
 
 _BLOCKS = 16
 """Pictures are compared by the means of so many blocks a side."""

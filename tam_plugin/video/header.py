@@ -7,10 +7,11 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import InputError
-from tam_plugin.video.container import check_picture_size, libav_errors, one_line, open_video, packets_of
+from tam_plugin.video.container import OpenContainer, check_picture_size, libav_errors, one_line
 from tam_plugin.video.integrity import require_whole
 from tam_plugin.video.mp4 import header_index
 from tam_plugin.video.orientation import Orientation, orientation_of
+from tam_plugin.video.scan import PacketScan
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -43,53 +44,62 @@ class Header:
     index: PacketIndex | None
     stream: int
 
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """(width, height) of the pictures as displayed: after the turn."""
+        return self.size[::-1] if self.orientation.swaps_sides else self.size
 
-def read_header(path: str) -> Header:
-    """Open ``path`` and decode its first frame, which alone tells the turn that it is displayed with.
+
+def read_header(path: str, opened: OpenContainer) -> tuple[Header, PacketScan]:
+    """Decode the first frame, which alone tells the turn that it is displayed with.
+
+    Args:
+        path: the file.
+        opened: the file, just opened.
+
+    Returns:
+        What was found, and the packets read so far: where the header has no index, the scan that goes on to the end.
 
     Raises:
-        InputError: it cannot be opened, is cut short, has no video, or no frame of it can be decoded.
+        InputError: the file is cut short, or no frame of it can be decoded.
     """
-    with open_video(path) as (container, stream):
-        with libav_errors(path, "cannot be decoded"):
-            require_whole(path, container, stream)
-            first, packets = _first_frame(container, stream)
-        if first is None:
-            expected = (
-                "an MP4 or a GIF, since libav decodes no animated WebP" if _is_webp(container) else "a playable video"
-            )
-            raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected {expected}")
-        check_picture_size(path, first.width, first.height)
-        return Header(
-            path=path,
-            codec=stream.codec_context.name,
-            size=(first.width, first.height),
-            orientation=orientation_of(first),
-            fps=_rate(stream.average_rate) or _rate(stream.guessed_rate),
-            index=header_index(path, stream, packets),
-            stream=stream.index,
-        )
+    stream = opened.stream
+    with libav_errors(path, "cannot be decoded"):
+        require_whole(path, opened)
+        packets = PacketScan(path, opened)
+        first = _first_frame(stream, packets)
+    if first is None:
+        expected = "an MP4 or a GIF, since libav decodes no animated WebP" if _is_webp(opened) else "a playable video"
+        raise InputError(f"video {one_line(path)}: none of its frames can be decoded; expected {expected}")
+    check_picture_size(path, first.width, first.height)
+    header = Header(
+        path=path,
+        codec=stream.codec_context.name,
+        size=(first.width, first.height),
+        orientation=orientation_of(first),
+        fps=_rate(stream.average_rate) or _rate(stream.guessed_rate),
+        index=header_index(path, stream, packets.times()),
+        stream=stream.index,
+    )
+    return header, packets
 
 
-def _first_frame(container: Any, stream: Any) -> tuple[Any | None, list[tuple[int | None, int | None]]]:
-    """The first frame that can be decoded, and (pts, dts) of the packets read up to it."""
+def _first_frame(stream: Any, packets: PacketScan) -> Any | None:
+    """The first frame that can be decoded."""
     import av
 
-    times = []
-    for packet in chain(islice(packets_of(container, stream), _FIRST_FRAME_PACKETS), [None]):
-        if packet is not None:
-            times.append((packet.pts, packet.dts))
+    for packet in chain(islice(packets, _FIRST_FRAME_PACKETS), [None]):
         try:
             frames = stream.codec_context.decode(packet)
         except av.error.FFmpegError:
             continue
         if frames:
-            return frames[0], times
-    return None, times
+            return frames[0]
+    return None
 
 
-def _is_webp(container: Any) -> bool:
-    return str(container.format.name).startswith("webp")
+def _is_webp(opened: OpenContainer) -> bool:
+    return str(opened.container.format.name).startswith("webp")
 
 
 def _rate(rate: Fraction | None) -> float | None:

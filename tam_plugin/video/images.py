@@ -1,28 +1,19 @@
-"""Directories of images as videos: natural order, one frame per image, read with Pillow.
-
-The images may differ in size: the first one's is the video's, and the others are resized to it, without regard to their
-aspect ratio, as the encoder's square resize would do anyway. Transparency is ignored, as the hosts ignore it.
-"""
+"""Images as frames: those of a directory in natural order, each read with Pillow. Transparency is ignored, as the hosts
+ignore it."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tam_plugin.errors import InputError, TamNotice
+from tam_plugin.errors import InputError
 from tam_plugin.video.container import one_line
-from tam_plugin.video.indices import uniform_indices
-from tam_plugin.video.info import SampledVideo, VideoInfo
-from tam_plugin.video.scaling import output_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,81 +83,8 @@ def _require_file(entry: os.DirEntry[str]) -> None:
     )
 
 
-def probe_images(directory: str, image_fps: float) -> VideoInfo:
-    """A directory of images as a video of ``image_fps`` frames per second.
-
-    Raises:
-        InputError: it has no images, the first cannot be read, or ``image_fps`` is not a number above 0.
-    """
-    paths = list_images(directory)
-    return _info(directory, paths, image_fps)
-
-
-def sample_images(
-    directory: str, num_frames: int, *, size: int | tuple[int, int] | None, num_threads: int, image_fps: float
-) -> SampledVideo:
-    """Frames spread uniformly over a directory of images; see :func:`tam_plugin.video.sampling.sample_frames`.
-
-    ``info.width`` and ``info.height`` are those of the first image. Images of more than 8 bits per channel are scaled
-    to 8. Of an image that holds several pictures (an animation, a TIFF of several pages) the first is taken, with a
-    notice.
-
-    Raises:
-        InputError: as :func:`probe_images`; or an image that is wanted cannot be read.
-    """
-    paths = list_images(directory)
-    info = _info(directory, paths, image_fps)
-    indices = uniform_indices(len(paths), num_frames)
-    width, height = output_size(size, info.width, info.height)
-    frames: NDArray[np.uint8] = np.empty((len(indices), height, width, 3), np.uint8)
-
-    def read(row: int, float_white: float | None = None) -> _Read:
-        picture, done = _read_image(paths[indices[row]], (width, height), float_white)
-        frames[row] = picture
-        return done
-
-    with _whole_images_only(), ThreadPoolExecutor(num_threads) as pool:
-        done = list(pool.map(read, range(len(indices))))
-        # one scale for all: in a video whose white is 255, a dark image may hold nothing above 1
-        if {image.float_white for image in done} >= {1.0, 255.0}:
-            for row, image in enumerate(done):
-                if image.float_white == 1.0:
-                    read(row, 255.0)
-    _notice_several_pictures(directory, [paths[i] for i, image in zip(indices, done, strict=True) if image.several])
-    return SampledVideo(
-        frames=frames, timestamps_s=indices / float(image_fps), indices=indices, info=info, backend="images"
-    )
-
-
-def _notice_several_pictures(directory: str, paths: list[str]) -> None:
-    if paths:
-        warnings.warn(
-            f"video {one_line(directory)}: images that hold several pictures: {len(paths)} (such as "
-            f"{one_line(os.path.basename(paths[0]))}); the first picture of each is taken",
-            TamNotice,
-            stacklevel=4,
-        )
-
-
-def _info(directory: str, paths: list[str], image_fps: float) -> VideoInfo:
-    if isinstance(image_fps, bool) or not isinstance(image_fps, int | float) or not 0 < image_fps < math.inf:
-        raise InputError(f"image_fps = {image_fps!r}: expected a number of frames per second above 0")
-    with _opened(paths[0]) as image:
-        width, height = _upright_size(image)
-    return VideoInfo(
-        path=directory,
-        duration_s=len(paths) / image_fps,
-        fps=float(image_fps),
-        num_frames=len(paths),
-        width=width,
-        height=height,
-        codec="images",
-        counted=True,
-    )
-
-
 @contextmanager
-def _whole_images_only() -> Iterator[None]:
+def whole_images_only() -> Iterator[None]:
     """Withdraw, meanwhile, Pillow's process-wide permission to fill up truncated images, which LLaVA-NeXT grants."""
     from PIL import ImageFile
 
@@ -211,19 +129,29 @@ def _too_large(path: str, pixels: str) -> InputError:
     )
 
 
+def image_size(path: str) -> tuple[int, int]:
+    """(width, height) of the image at ``path`` as displayed.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with _opened(path) as image:
+        return _upright_size(image)
+
+
 def _upright_size(image: Any) -> tuple[int, int]:
     width, height = image.size
     return (height, width) if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_SWAPS_SIDES else (width, height)
 
 
-class _Read(NamedTuple):
+class ImageRead(NamedTuple):
     """What was noticed when an image was read: whether it holds several pictures, and what it took as white."""
 
     several: bool
     float_white: float | None
 
 
-def _read_image(path: str, size: tuple[int, int], float_white: float | None) -> tuple[NDArray[np.uint8], _Read]:
+def read_image(path: str, size: tuple[int, int], float_white: float | None) -> tuple[NDArray[np.uint8], ImageRead]:
     """The image at ``path``, uint8 ``[H, W, 3]`` of ``size`` (width, height), upright.
 
     Args:
@@ -247,7 +175,7 @@ def _read_image(path: str, size: tuple[int, int], float_white: float | None) -> 
             upright = Image.fromarray(_eight_bits_of_integers(path, np.asarray(upright), image))
         upright = upright.convert("RGB")
     picture = np.asarray(upright if upright.size == size else upright.resize(size, Image.Resampling.BICUBIC))
-    return picture, _Read(several, float_white)
+    return picture, ImageRead(several, float_white)
 
 
 def _eight_bits_of_integers(path: str, values: NDArray[Any], image: Any) -> NDArray[np.uint8]:

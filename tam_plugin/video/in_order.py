@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tam_plugin.errors import InputError
-from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
+from tam_plugin.video.container import OpenContainer, libav_errors, one_line, open_container
 from tam_plugin.video.damage import Trouble, whole_in_order
 from tam_plugin.video.index import LONGEST_STILL_S, FrameIndex, plausible_s
-from tam_plugin.video.reader import NOT_READ, Reading, ReadRequest, sampling_intervals
+from tam_plugin.video.reading import NOT_READ, Reading, ReadRequest, sampling_intervals
 from tam_plugin.video.writing import FrameWriter
 
 if TYPE_CHECKING:
@@ -29,24 +29,28 @@ _JOINT_PACKETS = 4
 """Packets before a joint of recordings that libav may call corrupt."""
 
 
-def decoded_frames(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | None, bool]]:
-    """Every frame of ``stream`` in the order of presentation, decoded from the start, and whether it is whole.
+def decoded_frames(path: str, opened: OpenContainer) -> Iterator[tuple[Any | None, bool]]:
+    """Every frame in the order of presentation, decoded from the start, and whether it is whole.
 
     A frame that did not come out of the decoder is None.
+
+    Args:
+        path: the file.
+        opened: the file, of which nothing was read yet.
     """
-    return whole_in_order(_decoded(path, container, stream))
+    return whole_in_order(_decoded(path, opened))
 
 
-def _decoded(path: str, container: Any, stream: Any) -> Iterator[tuple[Any | None, Trouble | None]]:
+def _decoded(path: str, opened: OpenContainer) -> Iterator[tuple[Any | None, Trouble | None]]:
     """What comes out of the decoder, and what is wrong with it; None for a frame that does not come out."""
     import av
 
     with libav_errors(path, "cannot be read to its end"):
-        for packet, is_corrupt in chain(_with_marks(packets_of(container, stream)), [(None, False)]):
+        for packet, is_corrupt in chain(_with_marks(opened.packets()), [(None, False)]):
             if is_corrupt:
                 yield None, Trouble.MARKED
             try:
-                frames = stream.codec_context.decode(packet)
+                frames = opened.stream.codec_context.decode(packet)
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
@@ -82,9 +86,9 @@ def scan_frames(path: str, *, by_packets: FrameIndex | None = None, num_threads:
     Raises:
         InputError: no frame can be decoded.
     """
-    with open_video(path, num_threads=num_threads) as (container, stream):
-        times = _Times(stream)
-        for frame, _ in decoded_frames(path, container, stream):
+    with open_container(path, num_threads=num_threads) as opened:
+        times = _Times(opened.stream)
+        for frame, _ in decoded_frames(path, opened):
             times.add(frame)
     return times.index(path, by_packets)
 
@@ -105,10 +109,10 @@ def read_in_order(request: ReadRequest) -> Reading:
 def _read(request: ReadRequest, num_threads: int) -> tuple[Reading, bool]:
     """One pass, and whether there was any damage."""
     damaged = False
-    with open_video(request.path, num_threads=num_threads) as (container, stream):
-        times = _Times(stream)
+    with open_container(request.path, num_threads=num_threads) as opened:
+        times = _Times(opened.stream)
         taker = _Taker(request, FrameWriter(request))
-        for place, (frame, whole) in enumerate(decoded_frames(request.path, container, stream)):
+        for place, (frame, whole) in enumerate(decoded_frames(request.path, opened)):
             times.add(frame)
             taker.offer(place, frame, whole)
             damaged = damaged or not whole

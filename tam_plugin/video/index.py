@@ -50,6 +50,15 @@ class FrameIndex:
         """Frames that are shown, n."""
         return len(self.timestamps_s)
 
+    def numbers_like(self, other: FrameIndex) -> bool:
+        """Whether frames have the same numbers by ``other``, and are reached in the same way."""
+        return self.num_frames == other.num_frames and (self.in_order is None) == (other.in_order is None)
+
+    @property
+    def keyframes(self) -> NDArray[np.int64]:
+        """int64 ``[K]``, the frames that decoding can start from; none where it must start at the first frame."""
+        return np.flatnonzero(self.is_keyframe) if self.in_order is None else np.empty(0, np.int64)
+
     def duration_s(self, fps: float | None) -> float:
         """Seconds from the start of the first frame to the end of the last.
 

@@ -53,7 +53,9 @@ class SampledVideo:
         indices: int64 ``[T]``, each frame's place in the order of presentation, strictly increasing.
         info: the video.
         backend: the reader that decoded the frames: ``"pyav"``, ``"decord"``, ``"torchcodec"`` or ``"images"``.
-        snapped: frames that were moved from their uniform place to a keyframe.
+        sampler: how the frames were chosen: the name of the sampler (``"uniform"``, ``"keyframe"``, ...), or
+            ``"indices"`` where the caller named the frames.
+        snapped: frames that the sampler ``"keyframe"`` moved from their uniform place to a keyframe.
         damaged_frames: the frames (their places in the order of presentation) that were wanted and are damaged. Each
             was replaced by the nearest whole frame of its sampling interval, whose place and time stand in ``indices``
             and ``timestamps_s``; where the interval has none, the damaged picture is shown as players show it (its
@@ -65,6 +67,7 @@ class SampledVideo:
     indices: NDArray[np.int64] = field(repr=False)
     info: VideoInfo
     backend: str
+    sampler: str = "uniform"
     snapped: int = 0
     damaged_frames: tuple[int, ...] = ()
 

@@ -1,29 +1,20 @@
-"""From packets to a frame index: what demuxing tells without decoding, and whether it can be trusted."""
+"""From a table of packets to a frame index: whether what demuxing tells can be trusted."""
 
 from __future__ import annotations
 
 import math
-import re
-from array import array
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tam_plugin.errors import InputError
-from tam_plugin.video.container import libav_errors, one_line, open_video, packets_of
-from tam_plugin.video.damage import frame_kind
 from tam_plugin.video.index import LONGEST_STILL_S, NO_TIME, FrameIndex, PacketIndex, plausible_s
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_DEEPEST_REORDERING = 32
+DEEPEST_REORDERING = 32
 """Places that a frame may move between decoding and presentation: no codec holds back more than 16."""
-
-_RESTARTING_FORMATS = frozenset({"mpegts", "mpeg"})
-"""Formats whose times may jump ahead where recordings were joined, as they fall elsewhere (libav's TS_DISCONT)."""
 
 _JUMP_S = 10.0
 """A jump ahead by more than this is such a joint, as for ffmpeg."""
@@ -58,39 +49,6 @@ class PacketTable:
     told_end_s: float = -math.inf
 
 
-def scan_packets(path: str) -> FrameIndex:
-    """The frame index of ``path`` from its packets; see :func:`index_of`.
-
-    Raises:
-        InputError: the file cannot be opened, has no video, or holds no frame.
-    """
-    pts, dts, duration, byte = array("q"), array("q"), array("q"), array("q")
-    key, hidden = bytearray(), bytearray()
-    with open_video(path) as (container, stream), libav_errors(path, "cannot be read to its end"):
-        for packet in packets_of(container, stream):
-            pts.append(NO_TIME if packet.pts is None else packet.pts)
-            dts.append(NO_TIME if packet.dts is None else packet.dts)
-            duration.append(packet.duration or 0)
-            byte.append(-1 if packet.pos is None else packet.pos)
-            key.append(packet.is_keyframe)
-            hidden.append(packet.is_discard)
-        table = PacketTable(
-            pts=np.frombuffer(pts, np.int64),
-            dts=np.frombuffer(dts, np.int64),
-            is_key=np.frombuffer(key, np.bool_),
-            hidden=np.frombuffer(hidden, np.bool_),
-            duration=np.frombuffer(duration, np.int64),
-            byte=np.frombuffer(byte, np.int64),
-            seconds_per_tick=float(stream.time_base),
-            reorders=reorders(stream),
-            restarts=stream.container.format.name in _RESTARTING_FORMATS,
-            told_end_s=_told_end_s(container, stream, pts[0] if pts else NO_TIME),
-        )
-    if not pts:
-        raise InputError(f"video {one_line(path)}: its video stream holds no frame; expected at least one")
-    return index_of(_with_true_start(path, table) if doubtful_start(table) else table)
-
-
 def doubtful_start(table: PacketTable) -> bool:
     """Whether only decoding tells which frame is the first.
 
@@ -99,63 +57,15 @@ def doubtful_start(table: PacketTable) -> bool:
     from, and players then do not show them.
     """
     keys = np.flatnonzero(table.is_key)
-    return bool(len(keys)) and bool((~table.hidden[: keys[0]]).any() or len(_leading(table, int(keys[0]))))
+    return bool(len(keys)) and bool((~table.hidden[: keys[0]]).any() or len(leading_packets(table, int(keys[0]))))
 
 
-def _leading(table: PacketTable, key: int) -> NDArray[np.int64]:
+def leading_packets(table: PacketTable, key: int) -> NDArray[np.int64]:
     """The packets that are decoded after the keyframe ``key`` and shown before it."""
     later = np.flatnonzero(table.is_key[key + 1 :])
     group = np.arange(key, key + 1 + later[0] if len(later) else len(table.pts))
     timed = (table.pts[group] != NO_TIME) & ~table.hidden[group]
     return group[(table.pts[group] < table.pts[key]) & timed]
-
-
-def _with_true_start(path: str, table: PacketTable) -> PacketTable:
-    """The table with the keyframe that decoding really starts at, and without leading frames that do not come out."""
-    import av
-
-    marked = int(np.flatnonzero(table.is_key)[0])
-    last = max([marked, *_leading(table, marked).tolist()]) + _DEEPEST_REORDERING
-    places = {int(pts): place for place, pts in enumerate(table.pts[: last + 1].tolist()) if pts != NO_TIME}
-    came_out: dict[int, bool] = {}
-    with open_video(path) as (container, stream), libav_errors(path, "cannot be decoded"):
-        for packet in chain(islice(packets_of(container, stream), last + 1), [None]):
-            try:
-                frames = stream.codec_context.decode(packet)
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if frame.pts in places and not frame.is_corrupt:
-                    came_out[places[frame.pts]] = frame.key_frame or frame_kind(frame) == "I"
-    first = min((place for place, is_intra in came_out.items() if is_intra and place < marked), default=marked)
-    is_key, hidden = table.is_key.copy(), table.hidden.copy()
-    is_key[first] = True
-    leading = _leading(replace(table, is_key=is_key), first)
-    hidden[leading[~np.isin(leading, list(came_out))]] = True
-    return replace(table, is_key=is_key, hidden=hidden)
-
-
-def _told_end_s(container: Any, stream: Any, first_pts: int) -> float:
-    """What formats whose packets do not tell how long the last picture stands say of its end in their headers.
-
-    Matroska and FLV give each packet the usual duration of a frame, and AVI knows no times at all.
-    """
-    name = container.format.name
-    if name == "avi" and stream.duration and first_pts != NO_TIME:
-        return float((first_pts + stream.duration) * stream.time_base)
-    if name in ("matroska,webm", "flv"):
-        alone = len(container.streams) == 1
-        return _clock_s(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1e6 * alone
-    return -math.inf
-
-
-def _clock_s(text: str) -> float:
-    """Seconds of ``hh:mm:ss.fraction``; 0 for anything else."""
-    match = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", text.strip("\0 "), re.ASCII)
-    if match is None:
-        return 0.0
-    hours, minutes, seconds = match.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def reorders(stream: Any) -> bool:
@@ -210,7 +120,7 @@ def _doubt(table: PacketTable, visible: NDArray[np.int64], order: NDArray[np.int
     if (np.diff(pts.astype(np.float64)) * table.seconds_per_tick > LONGEST_STILL_S).any():
         return "one of its frames is said to stand for days"
     moved = np.abs(order - np.arange(len(order)))
-    if moved.max() > _DEEPEST_REORDERING or (moved.any() and not table.reorders):
+    if moved.max() > DEEPEST_REORDERING or (moved.any() and not table.reorders):
         return "its times put frames in an order that its codec does not have"
     return None
 

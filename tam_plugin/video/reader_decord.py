@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tam_plugin.errors import require
 from tam_plugin.video.foreign import cannot_read, take_checked
 from tam_plugin.video.guest import BATCH, Guest, GuestError
-from tam_plugin.video.reader import ReadRequest
+from tam_plugin.video.reading import ReadRequest
 
 if TYPE_CHECKING:
     import numpy as np

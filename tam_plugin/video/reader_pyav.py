@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
-from tam_plugin.video.container import libav_errors, open_video, packets_of
+from tam_plugin.video.container import OpenContainer, libav_errors, open_container
+from tam_plugin.video.cursor import PacketCursor
 from tam_plugin.video.damage import PacketDamage
 from tam_plugin.video.in_order import read_in_order
 from tam_plugin.video.index import PacketIndex
-from tam_plugin.video.reader import NOT_READ, IndexBrokenError, Reading, ReadRequest, sampling_intervals
+from tam_plugin.video.reading import NOT_READ, IndexBrokenError, Reading, ReadRequest, sampling_intervals
 from tam_plugin.video.writing import FrameWriter
 
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -36,8 +38,11 @@ _CONCEALING_CODECS = frozenset({"ffv1"})
 """Codecs that put the picture decoded before in place of a broken part, and say nothing of it: decoding starts one
 group earlier, so that it is the picture that players see there."""
 
-_SEEK_EARLIER_S = (0.5, 2.0, 8.0, 32.0)
-"""How much earlier to seek, in turn, where a container's seek lands behind the keyframe asked for."""
+_FORGETTING_CODECS = frozenset(
+    {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg"}
+)
+"""Codecs whose decoder, once flushed, is like a new one. Others keep the last picture and show it where the next is
+broken (QuickTime Animation, FFV1, ...), so each reading of them has a decoder of its own."""
 
 _READ_ON_PACKETS = 64
 """A group that starts at most this many packets ahead is reached by reading on, which is cheaper than a seek."""
@@ -69,7 +74,7 @@ class _Damaged:
 
 
 def read(request: ReadRequest) -> Reading:
-    """Fill ``request.out`` with the frames wanted; see :class:`tam_plugin.video.reader.Reader`."""
+    """Fill ``request.out`` with the frames wanted; see :class:`tam_plugin.video.reading.Reading`."""
     if not isinstance(request.index, PacketIndex):
         return read_in_order(request)
     shown = request.indices.copy()
@@ -168,35 +173,56 @@ class _Queue:
 
 def _work(request: ReadRequest, index: PacketIndex, queue: _Queue, codec_threads: int) -> list[_Damaged]:
     """Read groups off the queue with a container of one's own; returns the rows whose frame is damaged."""
+    import av
+
     damaged: list[_Damaged] = []
+    writer = FrameWriter(request)
     try:
-        with open_video(request.path, num_threads=codec_threads) as (container, stream):
-            cursor = _Cursor(container, stream, index)
-            writer = FrameWriter(request)
+        with ExitStack() as stack:
+            opened = stack.enter_context(_container(request, index, codec_threads))
+            was_read, cursor = not opened.at_start, PacketCursor(opened, index, read_on_packets=_READ_ON_PACKETS)
             while (group := queue.take()) is not None:
                 with libav_errors(request.path, "cannot be decoded"):
-                    damaged += _read_surely(group, cursor, stream, writer)
+                    found: list[_Damaged] | None = None
+                    try:
+                        found = _read_surely(group, cursor, writer)
+                    except (IndexBrokenError, av.error.FFmpegError):
+                        if not was_read:
+                            raise
+                    if was_read and found != []:
+                        # not every format goes back to its start: trouble counts only in a container that starts there
+                        opened = stack.enter_context(open_container(request.path, num_threads=codec_threads))
+                        was_read, cursor = False, PacketCursor(opened, index, read_on_packets=_READ_ON_PACKETS)
+                        found = _read_surely(group, cursor, writer)
+                    damaged += found or ()
     except BaseException:
         queue.clear()
         raise
     return damaged
 
 
-def _read_surely(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter) -> list[_Damaged]:
+def _container(request: ReadRequest, index: PacketIndex, codec_threads: int) -> AbstractContextManager[OpenContainer]:
+    # libav reads a Matroska file to its end before it goes back to an only keyframe: opening is cheaper
+    if request.codec in _FORGETTING_CODECS and len(index.keys) > 1:
+        return request.containers.lend(codec_threads)
+    return open_container(request.path, num_threads=codec_threads)
+
+
+def _read_surely(group: _Group, cursor: PacketCursor, writer: FrameWriter) -> list[_Damaged]:
     """Decode one group; where frames seem damaged, once more from an earlier keyframe.
 
     A keyframe that needs pictures before it (intra refresh) is no damage.
     """
-    found = _read_group(group, cursor, stream, writer)
+    found = _read_group(group, cursor, writer)
     before = cursor.index.earlier_start(group.start) if found else None
     if before is None:
         return found
     hurt = {one.row for one in found}
     rows = {pts: row for pts, row in group.rows.items() if row in hurt}
-    return _read_group(_Group(before, group.last, rows), cursor, stream, writer)
+    return _read_group(_Group(before, group.last, rows), cursor, writer)
 
 
-def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter) -> list[_Damaged]:
+def _read_group(group: _Group, cursor: PacketCursor, writer: FrameWriter) -> list[_Damaged]:
     """Decode one group; returns its rows whose frame is damaged or did not come out because of damage.
 
     Raises:
@@ -207,7 +233,7 @@ def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter
     index = cursor.index
     wanted = dict(group.rows)
     damage = PacketDamage(index, group.start)
-    codec = stream.codec_context
+    codec = cursor.codec
     skips = codec.name in _SKIPPABLE_CODECS and not index.suspicious
     proving = group.start + _PROVING_PACKETS if group.start == index.keys[0] else group.start
     codec.flush_buffers()
@@ -245,49 +271,3 @@ def _read_group(group: _Group, cursor: _Cursor, stream: Any, writer: FrameWriter
     spans = {row: damage.around(pts, missing=pts in wanted) for pts, row in group.rows.items()}
     missing = set(wanted.values())
     return [_Damaged(row, *span, row not in missing) for row, span in spans.items() if span is not None]
-
-
-class _Cursor:
-    """Reads packets of a stream from any place on, seeking only where reading on would take longer."""
-
-    def __init__(self, container: Any, stream: Any, index: PacketIndex) -> None:
-        self.index = index
-        self._container = container
-        self._stream = stream
-        self._packets: Iterator[Any] = packets_of(container, stream)
-        self._next = 0
-
-    def packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
-        """Packets [start, last] with their places, in the order of decoding; fewer where the file ends or ``start`` is
-        not found."""
-        if not 0 <= start - self._next <= _READ_ON_PACKETS:
-            self._seek(start, 0.0)
-        packet = self._find(start)
-        for earlier_s in _SEEK_EARLIER_S:
-            if packet is not None:
-                break
-            self._seek(start, earlier_s)
-            packet = self._find(start)
-        place = start
-        while packet is not None:
-            self._next = place + 1
-            yield place, packet
-            if place == last:
-                return
-            place += 1
-            packet = next(self._packets, None)
-
-    def _find(self, start: int) -> Any | None:
-        """Read on until packet ``start``; None if the place read from lies behind it."""
-        for packet in self._packets:
-            place = self.index.place_of(packet.pts)
-            if place == start:
-                return packet
-            if place is not None and place > start:
-                return None
-        return None
-
-    def _seek(self, start: int, earlier_s: float) -> None:
-        ticks = int(self.index.pts[start]) - round(earlier_s / self.index.seconds_per_tick)
-        self._container.seek(ticks, stream=self._stream, backward=True)
-        self._packets = packets_of(self._container, self._stream)

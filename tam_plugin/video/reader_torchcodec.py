@@ -12,21 +12,12 @@ from tam_plugin.errors import require
 from tam_plugin.video.foreign import cannot_read, take_checked
 from tam_plugin.video.guest import BATCH, Guest, GuestError
 from tam_plugin.video.index import PacketIndex
-from tam_plugin.video.reader import ReadRequest
+from tam_plugin.video.reading import ReadRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _GUEST = Guest(__name__)
-
-
-def require_torchcodec() -> Any:
-    """``torchcodec.decoders.VideoDecoder``.
-
-    Raises:
-        MissingDependencyError: torchcodec is not installed, or does not load.
-    """
-    return require("torchcodec.decoders", needed_for="video backend 'torchcodec'").VideoDecoder
 
 
 def read(request: ReadRequest, exempt: set[int]) -> None:
@@ -56,7 +47,7 @@ def read(request: ReadRequest, exempt: set[int]) -> None:
 
 def decode(order: dict[str, Any]) -> Iterator[tuple[NDArray[np.uint8], list[float]]]:
     """Pictures in batches, turned upright by torchcodec itself, and their times in seconds."""
-    decoder_class = require_torchcodec()
+    decoder_class = require("torchcodec.decoders", needed_for="video backend 'torchcodec'").VideoDecoder
     options: dict[str, Any] = {"dimension_order": "NHWC", "num_ffmpeg_threads": order["num_threads"]}
     if order["size"] is not None:
         from torchcodec.transforms import Resize

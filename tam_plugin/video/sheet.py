@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tam_plugin.errors import InputError
+from tam_plugin.storage import replace_file
 from tam_plugin.video.container import one_line
 
 if TYPE_CHECKING:
@@ -40,20 +40,8 @@ def contact_sheet(video: SampledVideo, path: str | os.PathLike[str], columns: in
             raise InputError(f"{name} = {value!r}: expected a whole number >= {least}")
     sheet = _draw(video, min(columns, len(video)), thumb_width)
     target = Path(path)
-    try:
-        # made beside the target, so that the last step is a rename within one file system
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".png", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                sheet.save(file, "PNG")
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"contact sheet {one_line(target)}: cannot be written ({reason})") from error
+    with replace_file(target, binary=True) as file:
+        sheet.save(file, "PNG")
     return target
 
 
@@ -114,9 +102,3 @@ def _font(size: int) -> Any:
 def _line_height(font: Any) -> int:
     box = font.getbbox("Ág0:")
     return int(box[3] - box[1])
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -10,7 +10,7 @@ from tam_plugin.video.container import check_picture_size
 from tam_plugin.video.scaling import conversion_settings, scaling_flags
 
 if TYPE_CHECKING:
-    from tam_plugin.video.reader import ReadRequest
+    from tam_plugin.video.reading import ReadRequest
 
 _PIXEL = np.dtype("V3")
 """An RGB pixel as one element: turning a picture moves pixels, not single bytes."""

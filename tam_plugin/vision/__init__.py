@@ -10,7 +10,7 @@ from tam_plugin.vision.moe_mlp import LayerRecord, MoeMlp, moe_layers
 from tam_plugin.vision.pooling import pool_tokens
 from tam_plugin.vision.projector import ResolutionProjectors
 from tam_plugin.vision.stats import RoutingStatistics
-from tam_plugin.vision.tokens import frames_to_tokens
+from tam_plugin.vision.tokens import frames_to_tokens, with_newlines
 from tam_plugin.vision.upcycle import encoder_layers, upcycle_vision_encoder
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "route_by_task",
     "upcycle_vision_encoder",
     "use_non_reentrant_checkpointing",
+    "with_newlines",
     "with_zero_gradients",
 ]

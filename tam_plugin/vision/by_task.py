@@ -8,18 +8,21 @@ from contextlib import contextmanager
 from torch import nn
 
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.taxonomy import TaskType
+from tam_plugin.taxonomy import AnyTask
 from tam_plugin.vision.moe_mlp import moe_layers
 
 
-def expert_of_task(task: TaskType, num_experts: int) -> int:
-    """The expert of a task type: in paper order, and from the first again where there are more types than experts."""
+def expert_of_task(task: AnyTask, num_experts: int) -> int:
+    """The expert of a task type: by its index, and from the first again where there are more types than experts.
+
+    An extension follows the same rule: with eight experts, the ninth type shares the first expert with type 1.
+    """
     return (task.index - 1) % num_experts
 
 
 @contextmanager
 def route_by_task(
-    module: nn.Module, tasks: Sequence[TaskType | None], frames_per_video: Sequence[int]
+    module: nn.Module, tasks: Sequence[AnyTask | None], frames_per_video: Sequence[int]
 ) -> Iterator[None]:
     """Tell layers with ``router_mode`` ``by_task`` which videos come; other layers do not notice.
 
@@ -27,7 +30,7 @@ def route_by_task(
 
     Args:
         module: holds the encoder.
-        tasks: task type of each video.
+        tasks: task type that decided, of each video.
         frames_per_video: frames of each video.
 
     Raises:
@@ -50,7 +53,7 @@ def route_by_task(
             layer._frame_experts = None
 
 
-def _experts(tasks: Sequence[TaskType | None], frames: Sequence[int], num_experts: int) -> list[int]:
+def _experts(tasks: Sequence[AnyTask | None], frames: Sequence[int], num_experts: int) -> list[int]:
     experts: list[int] = []
     for video, (task, count) in enumerate(zip(tasks, frames, strict=True)):
         if task is None:

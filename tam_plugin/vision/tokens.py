@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
+from tam_plugin.budget.reducers import reducer_named
 from tam_plugin.errors import InputError
 from tam_plugin.vision.pooling import pool_tokens
 from tam_plugin.vision.projector import ResolutionProjectors
@@ -33,7 +35,8 @@ def frames_to_tokens(
         projectors: one per stride.
 
     Returns:
-        For each video ``[T_i, h_i*h_i, D_llm]``, in order; h_i is G for an image.
+        For each video ``[T_i, h_i*h_i, D_llm]``, in order; h_i is G for an image. A token reducer
+        (``projectors.config.reducer``) leaves fewer of a video's.
 
     Raises:
         InputError: counts that do not match the features, or an unknown stride.
@@ -63,4 +66,32 @@ def frames_to_tokens(
     tokens: dict[int, torch.Tensor] = {}
     for members, out in zip(groups.values(), outputs, strict=True):
         tokens.update(zip(members, out.split([frames_per_video[v] for v in members]), strict=True))
-    return [tokens[video] for video in range(len(frames_per_video))]
+    reduce = None if config.reducer is None else reducer_named(config.reducer)
+    return [
+        tokens[video] if reduce is None or stride is None else reduce(tokens[video])
+        for video, stride in enumerate(strides)
+    ]
+
+
+def with_newlines(tokens: torch.Tensor, newline: torch.Tensor, position: str) -> torch.Tensor:
+    """One video's tokens as the language model reads them, with newline tokens where the checkpoint has them.
+
+    Args:
+        tokens: ``[T, P, D]``; P is a square number if ``position`` is ``grid``.
+        newline: ``[D]``.
+        position: one of :data:`tam_plugin.budget.layout.NEWLINE_POSITIONS`: after each row of each frame, after each
+            frame, once at the end, or not at all.
+
+    Returns:
+        ``[N, D]`` with N as :meth:`tam_plugin.budget.TokenLayout.count` gives it.
+    """
+    frames, per_frame, width = tokens.shape
+    newline = newline.to(tokens)
+    if position == "grid":
+        side = math.isqrt(per_frame)
+        rows = tokens.reshape(frames * side, side, width)
+        return torch.cat([rows, newline.expand(len(rows), 1, width)], dim=1).flatten(0, 1)
+    if position == "frame":
+        return torch.cat([tokens, newline.expand(frames, 1, width)], dim=1).flatten(0, 1)
+    flat = tokens.flatten(0, 1)
+    return flat if position == "no_token" else torch.cat([flat, newline[None]])

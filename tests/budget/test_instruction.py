@@ -2,7 +2,7 @@
 
 import pytest
 
-from tam_plugin.budget import task_instruction, time_instruction
+from tam_plugin.deciding.instruction import task_instruction, time_instruction
 from tam_plugin.errors import InputError
 from tam_plugin.taxonomy import TaskType
 

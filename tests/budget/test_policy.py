@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tam_plugin import BudgetPolicy, TaskDistribution, TaskType
+from tam_plugin.budget import TokenLayout, read_policy
 from tam_plugin.budget.policy import DEFAULT_POLICY
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.taxonomy import Sensitivity
@@ -115,25 +116,27 @@ def test_unknown_duration_is_planned_as_its_stand_in():
 
 
 def test_a_smaller_context_coarsens_then_cuts_and_says_so():
-    small = POLICY.for_host(max_context_tokens=6_000, newline_position="one_token")
+    small = POLICY.adapted(TokenLayout(newline_position="one_token", context_tokens=4_000))
     found = budget(TaskType.TEMPORAL_SEQUENCE, 60.0, policy=small)
-    limit = 6_000 - 2_048 - 1_024
+    limit = 4_000 - int(2_048 * 4_000 / 21_000) - int(1_024 * 4_000 / 21_000)
     assert found.pool_stride == 4 and found.num_frames == (limit - 1) // 49
-    assert found.visual_tokens == found.num_frames * 49 + 1 and "59 taken" in found.fallback
+    assert found.visual_tokens == found.num_frames * 49 + 1 and f"{(limit - 1) // 49} taken" in found.fallback
 
 
 @pytest.mark.parametrize(("position", "extra"), [("grid", 14 * 64), ("frame", 64), ("one_token", 1), ("no_token", 0)])
 def test_fixed_policy_is_the_hosts_default_in_every_layout(position, extra):
-    fixed = BudgetPolicy.fixed(newline_position=position)
+    fixed = BudgetPolicy.fixed(layout=TokenLayout(newline_position=position))
     found = fixed.budget(None, 10.0)
     assert (found.num_frames, found.pool_stride, found.task) == (64, 2, None)
     assert found.visual_tokens == 64 * 196 + extra
-    assert fixed.for_host(newline_position="no_token").budget().visual_tokens == 64 * 196
+    assert fixed.adapted(TokenLayout(newline_position="no_token")).budget().visual_tokens == 64 * 196
 
 
 @given(TASKS, DURATIONS_S)
 def test_average_pooling_rounds_the_grid_down(task, duration_s):
-    found = budget(task, duration_s, policy=POLICY.for_host(pool_mode="average", newline_position="no_token"))
+    found = budget(
+        task, duration_s, policy=POLICY.adapted(TokenLayout(pool_mode="average", newline_position="no_token"))
+    )
     assert found.tokens_per_frame == {1: 729, 2: 169, 3: 81, 4: 36}[found.pool_stride]
     assert found.visual_tokens == found.num_frames * found.tokens_per_frame <= VISUAL_LIMIT
 
@@ -217,6 +220,6 @@ def test_unreadable_policy_files(tmp_path, text, words):
 
 
 def test_policy_round_trips_through_what_a_checkpoint_stores():
-    again = BudgetPolicy.from_config(POLICY.to_dict())
+    again = read_policy(POLICY.to_dict())
     for task in TaskType:
         assert budget(task, 75.0, policy=again) == budget(task, 75.0)

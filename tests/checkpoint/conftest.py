@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tam_plugin.cli.main import main
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 IMAGE_SIZE = 70
 TO_4 = (
@@ -56,6 +56,30 @@ def write_sharded(folder: Path, tensors: dict[str, torch.Tensor], shards: int, s
 def all_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of a folder's safetensors files."""
     return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def make_big(folder: Path) -> Path:
+    """A dense checkpoint of some 80 MB over 24 files whose encoder has layers worth stacking."""
+    model, tokenizer = demo_dense_model(
+        image_size=70, patch_size=14, hidden_size=256, intermediate_size=1024, num_hidden_layers=6
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    tensors = all_tensors(folder)
+    (folder / "model.safetensors").unlink()
+    # Beside the model, ballast that takes the part of a large language model; a conversion takes it along.
+    generator = torch.Generator().manual_seed(0)
+    tensors.update({f"ballast.{n}": torch.randn(1 << 19, generator=generator) for n in range(28)})
+    names, places = sorted(tensors), {}
+    for number in range(24):
+        file = f"model-{number + 1:05d}-of-00024.safetensors"
+        part = names[number * len(names) // 24 : (number + 1) * len(names) // 24]
+        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
+        places.update(dict.fromkeys(part, file))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert 50e6 < size < 150e6
+    return folder
 
 
 def digests(folder: Path) -> dict[str, str]:

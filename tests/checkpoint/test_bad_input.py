@@ -163,9 +163,9 @@ def test_another_source_or_other_settings_need_overwrite(write_dense, tmp_path, 
     edited_source = tmp_path / "other"
     shutil.copytree(source, edited_source)
     cases = [
-        ((source, target, "--seed", 1), "its settings differ in seed"),
-        ((source, target, "--top-k", 1), "its settings differ in tam"),
-        ((source, target, "--copy"), "its settings differ in transfer"),
+        ((source, target, "--seed", 1), "(settings.seed is 1, was 0)"),
+        ((source, target, "--top-k", 1), "(settings.tam.moe.top_k is 1, was 2)"),
+        ((source, target, "--copy"), "(settings.transfer is 'copy', was 'link')"),
         ((edited_source, target), "another source"),
     ]
     for argv, words in cases:
@@ -187,13 +187,24 @@ def test_two_processes_at_once(write_dense, tmp_path, capsys):
 
     source, target = write_dense(), tmp_path / "tam"
     target.mkdir()
-    fd = os.open(target, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    with open(target / "tam_upcycle.jsonl", "wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        capsys.readouterr()
+        assert upcycle(source, target) == 2
+        assert f"in use by another process (process {os.getpid()}): wait for it" in capsys.readouterr().err
+    assert upcycle(source, target) == 0
+
+
+def test_a_damaged_journal_is_named_and_overwritten(write_dense, tmp_path, capsys):
+    source, target = write_dense(), tmp_path / "tam"
+    assert upcycle(source, target) == 0
+    made, journal = digests(target), target / "tam_upcycle.jsonl"
+    lines = journal.read_bytes().splitlines(True)
+    journal.write_bytes(lines[0] + b"{}\n" + b"".join(lines[1:]))
     capsys.readouterr()
     assert upcycle(source, target) == 2
-    assert "another process is at work" in capsys.readouterr().err
-    os.close(fd)
-    assert upcycle(source, target) == 0
+    assert "tam_upcycle.jsonl:2: damaged" in capsys.readouterr().err
+    assert upcycle(source, target, "--overwrite") == 0 and digests(target) == made
 
 
 def test_a_disk_that_is_too_full(write_dense, tmp_path, capsys):

@@ -13,7 +13,7 @@ import pytest
 
 from tam_plugin.errors import InputError
 from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
-from tests.training.data import plan_data, row, write
+from tests.plans.data import plan_data, row, write
 
 from .conftest import all_tensors, upcycle
 from .test_merge import Material, merge

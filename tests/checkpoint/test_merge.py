@@ -63,7 +63,7 @@ def language_model(seed: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 def visual(tam: TamConfig, seed: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """A TAM model's visual tensors by their names."""
-    from tam_plugin.patches.llava_next.tower import TamVisionTower
+    from tam_plugin.patches.llava_next.model.tower import TamVisionTower
     from tam_plugin.vision.projector import ResolutionProjectors
 
     dense = nn.Sequential(nn.Linear(VISION, WIDE), nn.GELU(), nn.Linear(WIDE, WIDE))

@@ -83,7 +83,7 @@ def test_refusals(bad, sample_clip, capsys, monkeypatch, command, video, extra, 
 def test_a_config_with_another_number_of_experts(sample_clip, capsys, tmp_path):
     from tam_plugin import TamConfig
     from tam_plugin.patches.onevision import upgrade_dense
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(image_size=84, patch_size=14)
     upgrade_dense(dense, TamConfig()).save_pretrained(tmp_path)
@@ -122,14 +122,17 @@ def test_a_policy_with_strides_that_the_model_lacks(bad, sample_clip, capsys):
     policy.write_text(DEFAULT_POLICY.read_text().replace("strides: [1, 2]", "strides: [5]"))
     assert main(["ask", str(sample_clip), *QUERY, "--policy", str(policy)]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "groups.resolution.strides = [5]: this model has projectors for [1, 2, 3, 4]" in err
+    assert (
+        err.count("\n") == 1
+        and "groups.resolution.strides = [5]: the model has projectors for [1, 2, 3, 4] only" in err
+    )
 
 
 def test_a_defect_is_one_line_as_well(sample_clip, capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **more):
         raise ZeroDivisionError("so\nit goes")
 
-    monkeypatch.setattr("tam_plugin.cli.common.read_question", fail)
+    monkeypatch.setattr("tam_plugin.cli.common.question", fail)
     assert main(["plan", str(sample_clip), *QUERY]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "ZeroDivisionError: so it goes" in err

@@ -23,6 +23,7 @@ PLAN_KEYS = [
     "visual_tokens",
     "fallback",
     "timestamps_s",
+    "sampler",
     "damaged_frames",
 ]
 
@@ -85,6 +86,33 @@ def test_snapped_frames_keep_their_true_times(capsys, sample_clip):
     assert max(moved) <= interval / 2 + 0.05
 
 
+def test_the_sampler_is_chosen_by_name(capsys, sample_clip):
+    argv = ("plan", str(sample_clip), "--query", "Put the events in chronological order")
+    exact, _ = run_json(capsys, *argv)
+    snapped, _ = run_json(capsys, *argv, "--snap-to-keyframes")
+    assert snapped["timestamps_s"] != exact["timestamps_s"]
+    for options, expected in (
+        (("--sampler", "uniform"), exact),
+        (("--sampler", "keyframe"), snapped),
+        (("--sampler", "keyframe", "--snap-to-keyframes"), snapped),
+    ):
+        assert run_json(capsys, *argv, *options)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (("--sampler", "nearest"), "sampler 'nearest': expected one of uniform, keyframe"),
+        (("--sampler", ""), "sampler '': expected one of uniform, keyframe"),
+        (("--sampler", "uniform", "--snap-to-keyframes"), "--snap-to-keyframes means --sampler keyframe"),
+    ],
+)
+def test_samplers_that_cannot_be_meant_are_refused(capsys, sample_clip, options, told):
+    assert main(["plan", str(sample_clip), "--query", "What is it?", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and told in err and err.count("\n") == 1
+
+
 def test_ask_says_that_the_demonstration_model_knows_another_world(capsys, sample_clip):
     values, err = run_json(
         capsys, "ask", str(sample_clip), "--query", "What color is the sign?", "--max-new-tokens", "4"
@@ -123,7 +151,7 @@ def test_answers_are_printed_as_text(capsys, monkeypatch):
 def test_ask_runs_a_saved_checkpoint(capsys, sample_clip, tmp_path):
     from tam_plugin import TamConfig
     from tam_plugin.patches.onevision import upgrade_dense
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(seed=3, image_size=84, patch_size=14)
     upgrade_dense(dense, TamConfig()).save_pretrained(tmp_path)

@@ -50,6 +50,7 @@ def examine(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict]:
     return code, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     import torch
     import transformers
@@ -67,6 +68,7 @@ def test_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["expert_backends"]["reference"] == "ready"
 
 
+@pytest.mark.slow
 def test_every_broken_package_is_named_and_takes_nothing_else_with_it(
     capsys: pytest.CaptureFixture[str], broken: Path
 ) -> None:

@@ -87,8 +87,9 @@ def test_a_defect_is_a_defect(error):
     assert code == 1 and "a defect" in text and type(error).__name__ in text
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(tmp_path):
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(image_size=84, patch_size=14)
     dense.save_pretrained(tmp_path / "dense")

@@ -124,7 +124,7 @@ def test_tracebacks_inside_a_message_lose_their_frames_alone() -> None:
             ) from None
     except RuntimeError as error:
         reason = reason_of(error)
-        assert remedy_of(error, "torchcodec").startswith("install FFmpeg 4 to 8")
+        assert remedy_of(error, "torchcodec", reason).startswith("install FFmpeg 4 to 8")
     assert reason == (
         "RuntimeError: Could not load. Likely causes: 1. FFmpeg. FFmpeg version 4: "
         "OSError: libavutil.so.56: cannot open shared object file [end]"
@@ -140,7 +140,7 @@ def test_torchcodec_beside_a_torch(torch: str, torchcodec: str | None) -> None:
 
 def test_a_host_that_prints_why_it_does_not_import_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LLaVA-NeXT's ``model/__init__.py`` prints the cause and goes on, so that its own error names a consequence."""
-    from tam_plugin.patches.hosts import import_llava
+    from tam_plugin.patches.hosts.llava_next import import_llava
 
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "broken_host.py").write_text(

@@ -85,7 +85,7 @@ def test_a_dense_checkpoint_takes_the_rows_structure(dense_and_tokenizer, lmms_e
     for name in ("tab3a_none", "tab3c_hard_task", "tab3d_soft_2of8", "tab9_top2of8"):
         log = tmp_path / f"{name}.jsonl"
         model = make("onevision", tmp_path / "dense", videos, ablation=name, log=log)
-        assert model.host.config.tam_config == ROWS[name].tam(TamConfig())
+        assert model.host_model.config.tam_config == ROWS[name].tam(TamConfig())
         model.loglikelihood(instances(videos[:2], "red"))
         records = read_log(log)
         assert [record["error"] for record in records] == [None, None]
@@ -104,7 +104,7 @@ def test_a_checkpoint_whose_experts_go_by_task_needs_no_row(checkpoint, videos, 
     def losses(expert=None, **arguments):
         model = make(kind, folder, videos, **arguments)
         with torch.no_grad():
-            for layer in moe_layers(model.host.model) if expert is not None else ():
+            for layer in moe_layers(model.host_model.model) if expert is not None else ():
                 for parameter in layer.experts.parameters():
                     parameter.copy_(parameter[expert].clone().expand_as(parameter))
         return [loss for loss, _ in texts(model.loglikelihood(instances(videos, "red")))]

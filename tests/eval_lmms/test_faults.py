@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from tam_plugin.eval.lmms.sample_log import read_log
 from tests.eval_lmms.judge import JUDGED, judge
 from tests.eval_lmms.material import Tasks, write_tasks
 from tests.eval_lmms.process import Outcome, command_line, run_lmms_eval
+from tests.kill_harness import kill_when
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -82,12 +81,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, onevision, tas
     command, environment = command_line(tmp_path, *of_model, names=NAMES)
     with (tmp_path / "killed.txt").open("w") as output:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
-        give_up = time.monotonic() + 200
-        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 3):
-            assert time.monotonic() < give_up, "no request was answered"
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, (tmp_path / "killed.txt").read_text()[-3000:]
+        kill_when(process, lambda: log.exists() and log.read_bytes().count(b"\n") >= 3)
     before = log.read_bytes()
     with log.open("ab") as file:
         file.write(b'{"task": "tiny_open", "spl')  # what a kill within a write leaves
@@ -112,18 +106,22 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, onevision, tas
 
 
 def test_a_log_of_another_evaluation_is_refused(onevision, videos, instances, tmp_path):
-    from tam_plugin.errors import ConfigError
+    from tam_plugin.errors import ConfigError, InputError
     from tests.eval_lmms.test_models import make, texts
 
     log = tmp_path / "log.jsonl"
     first = make("onevision", onevision, videos, log=log)
     said = texts(first.generate_until(instances(videos)))
     lines = log.read_bytes()
+    with pytest.raises(InputError, match=r"log = .* is in use by another process"):
+        make("onevision", onevision, videos, log=log)
+    first._tally.close()
     again = make("onevision", onevision, videos, log=log, batch_size=3)
     assert texts(again.generate_until(instances(videos))) == said
     assert log.read_bytes() == lines
     again.generate_until(instances(videos[:1], max_new_tokens=2))  # another request than the one in the log
     again.generate_until(instances(videos[:1], temperature=0.5, max_new_tokens=1))
+    again._tally.close()
     drawn = make("onevision", onevision, videos, log=log)
     drawn.generate_until(instances(videos[:1], temperature=0.5, max_new_tokens=1))
     assert len(log.read_bytes().splitlines()) == len(lines.splitlines()) + 3

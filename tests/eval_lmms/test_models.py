@@ -72,7 +72,9 @@ def test_a_tam_model_answers_by_the_question(checkpoint, videos, instances, tmp_
 
 
 def test_loss_is_that_of_the_hosts_own_forward(onevision, videos, instances):
-    from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question, load
+    from tam_plugin.config import InstructionConfig
+    from tam_plugin.deciding import compose_question, instruction_lines
+    from tam_plugin.patches.onevision import VideoTurn, build_inputs, load
     from tam_plugin.video import preprocess_frames, sample_frames
 
     model = make("onevision", onevision, videos, policy="fixed:4:2")
@@ -80,12 +82,8 @@ def test_loss_is_that_of_the_hosts_own_forward(onevision, videos, instances):
     loaded = load(str(onevision), device="cpu")
     video = sample_frames(videos[0]["video"], 4)
     budget = model.decider.policy.budget()
-    question = compose_question(
-        videos[0]["question"],
-        budget,
-        duration_s=video.info.duration_s,
-        timestamps_s=video.timestamps_s.tolist(),
-    )
+    lines = instruction_lines(budget, video, InstructionConfig(time=True))
+    question = compose_question(videos[0]["question"], lines)
     frames = preprocess_frames(video.frames, size=70, mean=loaded.image_mean, std=loaded.image_std)
     turn = VideoTurn(question=question, frames=frames, pool_stride=2, answer="red")
     with torch.no_grad():
@@ -139,7 +137,7 @@ def test_a_plain_checkpoint_follows_a_policy(llava_plain, videos, instances, tmp
     with tiny.hub_cache(hub):
         model = make("llava_next", checkpoint, videos, policy=policy, max_frames=2, log=log)
     seen = []
-    layer = model.host.model.get_model().layers[0]
+    layer = model.host_model.model.get_model().layers[0]
     layer.register_forward_pre_hook(
         lambda _, args, more: seen.append((args[0] if args else more["hidden_states"]).shape[1]), with_kwargs=True
     )
@@ -236,7 +234,7 @@ def test_requests_that_cannot_be_answered(onevision, videos, instances, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"policy": "fixed:4:7"}, r"fixed stride 7: this model has projectors for \[1, 2, 3, 4\]"),
+        ({"policy": "fixed:4:7"}, r"stride 7: this model has projectors for \[1, 2, 3, 4\]"),
         ({"frames": 3}, "unknown argument 'frames'"),
     ],
 )

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tam_plugin import TaskType
+from tam_plugin.deciding.instruction import task_instruction
 from tam_plugin.errors import ConfigError
 from tam_plugin.eval.lmms.sample_log import read_log
 from tests.eval_lmms.test_models import make
+from tests.extension.material import LABEL, LINE, NINTH, SEVENTH, extended_inductor
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -29,7 +32,7 @@ def test_counts_of_a_request(checkpoint, videos, instances, tmp_path):
         model.generate_until(instances(rows, num_beams=beams))
         found[name] = {record["doc_id"]: record for record in read_log(routing)}
         logged[name] = {r["doc_id"]: r for r in read_log(log) if r["error"] is None}
-    side = 7 if checkpoint[0] == "llava_tam" else model.host.config.grid
+    side = 7 if checkpoint[0] == "llava_tam" else model.host_model.config.grid
     for name, records in found.items():
         assert records.keys() == logged[name].keys() == {0, 2, 3}
         for row, record in records.items():
@@ -43,6 +46,24 @@ def test_counts_of_a_request(checkpoint, videos, instances, tmp_path):
             alone = torch.tensor(found["single"][row]["counts"])
             assert (counts - times * alone).abs().sum() <= 0.01 * counts.sum()  # ties may round otherwise
     assert found["single"][0]["counts"] != found["single"][2]["counts"]
+
+
+def test_a_ninth_task_type_is_named_in_prompt_and_logs(checkpoint, videos, instances, tmp_path):
+    from tam_plugin.eval.lmms.requests import read_request
+
+    rows = [{**videos[2], "question": question, "options": None} for question in (NINTH, SEVENTH)]
+    log, routing = tmp_path / "log.jsonl", tmp_path / "routing.jsonl"
+    inductor = extended_inductor(tmp_path)
+    model = make(*checkpoint, rows, log=log, routing=routing, inductor=inductor, task_instruction=True)
+    turns = [model.decider.decide(read_request(one, model.task_dict), 5).row.turn for one in instances(rows)]
+    assert [LINE in turn for turn in turns] == [True, False]
+    assert task_instruction(TaskType.REASONING) in turns[1]
+    model.generate_until(instances(rows))
+    ninth, seventh = read_log(log)
+    assert (ninth["task_type"], ninth["extension"]) == (LABEL, LABEL)
+    assert ninth["stride"] in (3, 4) and 0.5 < ninth["confidence"] <= 1
+    assert (seventh["task_type"], seventh["extension"]) == (TaskType.REASONING.label, None)
+    assert [record["task_type"] for record in read_log(routing)] == [LABEL, TaskType.REASONING.label]
 
 
 def test_a_resumed_run_counts_nothing_twice(onevision, videos, instances, tmp_path):

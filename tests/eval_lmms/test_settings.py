@@ -13,7 +13,7 @@ from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.eval.lmms.fingerprints import evaluation_fingerprint
 from tam_plugin.eval.lmms.sample_log import SampleLog, read_log
 from tam_plugin.eval.lmms.scoring import losses
-from tam_plugin.eval.lmms.settings import Settings, capped
+from tam_plugin.eval.lmms.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from tam_plugin.eval.lmms.settings import Settings, capped
         ({"pretrained": "x", "dtype": "int8"}, "dtype = 'int8': expected one of auto, float32"),
         ({"pretrained": "x", "time_instruction": "yes"}, "time_instruction = 'yes': expected true or false"),
         ({"pretrained": "x", "image_fps": "fast"}, "image_fps = 'fast': expected a number above 0"),
-        ({"pretrained": "x", "policy": "fixed:64"}, "policy = 'fixed:64': expected fixed:FRAMES:STRIDE"),
-        ({"pretrained": "x", "policy": "fixed:0:2"}, "policy = 'fixed:0:2': expected fixed:FRAMES:STRIDE"),
+        ({"pretrained": "x", "policy": "fixed:64"}, "policy 'fixed:64': expected fixed:FRAMES:STRIDE"),
+        ({"pretrained": "x", "policy": "fixed:0:2"}, "policy 'fixed:0:2': expected fixed:FRAMES:STRIDE"),
         ({"pretrained": "x", "policy": "nowhere.yaml"}, "budget policy file 'nowhere.yaml' cannot be read"),
     ],
 )
@@ -43,10 +43,10 @@ def test_arguments_as_lmms_eval_hands_them_over():
     given = {"pretrained": 7, "policy": "fixed:64:2", "batch_size": "3", "max_batch_size": None, "device": None}
     settings = Settings.from_arguments(given)
     assert (settings.pretrained, settings.batch_size, settings.device) == ("7", 3, "auto")
-    budget = capped(settings.own_policy(), 16).budget()
+    budget = settings.own_policy().capped(16).budget()
     assert (budget.num_frames, budget.pool_stride) == (16, 2)
-    assert capped(BudgetPolicy.from_yaml(), 16).max_frames == 16
-    assert capped(BudgetPolicy.from_yaml(), 500).max_frames == BudgetPolicy.from_yaml().max_frames
+    assert BudgetPolicy.from_yaml().capped(16).max_frames == 16
+    assert BudgetPolicy.from_yaml().capped(500).max_frames == BudgetPolicy.from_yaml().max_frames
 
 
 def test_log_of_a_killed_run_goes_on(tmp_path):

@@ -74,7 +74,7 @@ def test_every_figure(folders, capsys):
 
 
 def test_operations_of_a_request(folders):
-    from tam_plugin.budget import VisualBudget
+    from tam_plugin.budget import TokenLayout
     from tam_plugin.eval.flops import from_preset
     from tam_plugin.flops import count_flops
 
@@ -83,14 +83,14 @@ def test_operations_of_a_request(folders):
     (folders / "tam" / "routing.jsonl").unlink()
     out = folders / "report"
     assert main(["report", str(folders / "tam"), "--out", str(out), *PRESET]) == 0
-    shape, budget = from_preset("llava-video-7b").model, VisualBudget.of(8, 1)
+    shape, budget = from_preset("llava-video-7b").model, TokenLayout().budget(8, 1)
     generated = count_flops(shape, budget, text_tokens=50, new_tokens=3).total
     scored = count_flops(shape, budget, text_tokens=55).total
     assert rows_of((out / "report.md").read_text(), "run")["TAM"][4] == f"{(generated + scored) / 2:.4e}"
 
 
 def test_an_ablated_run_is_counted_as_what_it_ran(folders):
-    from tam_plugin.budget import VisualBudget
+    from tam_plugin.budget import TokenLayout
     from tam_plugin.eval.flops import from_preset
     from tam_plugin.flops import count_flops
 
@@ -103,7 +103,7 @@ def test_an_ablated_run_is_counted_as_what_it_ran(folders):
     out = folders / "report"
     arguments = ["report", str(folders / "tam"), "--baseline", str(folders / "base"), "--out", str(out), *PRESET]
     assert main(arguments) == 0
-    model, budget = from_preset("llava-video-7b").model, VisualBudget.of(8, 1)
+    model, budget = from_preset("llava-video-7b").model, TokenLayout().budget(8, 1)
     text = (out / "report.md").read_text()
     for name, shape in (("TAM", model.with_experts(4, 1)), ("baseline", model.dense())):
         expected = count_flops(shape, budget, text_tokens=50, new_tokens=3).total

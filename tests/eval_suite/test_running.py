@@ -71,7 +71,7 @@ def test_killed_and_resumed(suite, onevision, tmp_path):
         assert run.poll() is None and time.monotonic() < deadline, run.communicate()
         time.sleep(0.02)
     second = start(suite, tmp_path / "out", arguments)
-    assert "an evaluation still runs there" in second.communicate(timeout=60)[1]
+    assert "in use by another process (process " in second.communicate(timeout=60)[1]
     run.send_signal(signal.SIGTERM)
     _, progress = run.communicate(timeout=60)
     assert run.returncode == 130
@@ -96,7 +96,7 @@ def test_killed_and_resumed(suite, onevision, tmp_path):
     assert (rows["Short"]["metric"], rows["Long"]["metric"], rows["Long"]["samples"]) == ("acc", "letter_acc", asked)
     assert rows["Judged"]["task"] is None and "judge" in rows["Judged"]["note"]
     other = start(suite, tmp_path / "out", arguments.replace("16", "8"))
-    assert "holds a run with model_args = " in other.communicate(timeout=60)[1]
+    assert "belongs to another run: model_args is " in other.communicate(timeout=60)[1]
     assert other.returncode == 2
 
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tam_plugin import TamConfig, VisualBudget
+from tam_plugin import TamConfig
+from tam_plugin.budget import TokenLayout
 from tam_plugin.flops import EncoderShape, Flops, LanguageShape, ModelShape, ProjectorShape
 from tam_plugin.flops.operations import encoder_gate_flops
 from tam_plugin.patches.onevision import VideoTurn, build_inputs, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 IMAGE_SIZE, GRID = 70, 5
 
@@ -104,7 +105,7 @@ def ask(dense_and_tokenizer):
         turn = VideoTurn(question="What is it?", frames=pixels, pool_stride=stride)
         inputs = build_inputs([turn], dense_and_tokenizer[1], model.config)
         mode = model.config.tam_config.projector.pool_mode
-        budget = VisualBudget.of(num_frames, stride, grid=GRID, pool_mode=mode, newline_position="one_token")
+        budget = TokenLayout(grid=GRID, pool_mode=mode, newline_position="one_token").budget(num_frames, stride)
         return inputs, budget, inputs["input_ids"].shape[1] - budget.visual_tokens
 
     return build

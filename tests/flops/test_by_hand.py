@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tam_plugin import TamConfig, VisualBudget
+from tam_plugin import TamConfig
+from tam_plugin.budget import TokenLayout
 from tam_plugin.eval.flops import from_preset
 from tam_plugin.flops import (
     EncoderShape,
@@ -35,9 +36,12 @@ SEVEN = from_preset("llava-video-7b").model
 POOLED_FIRST = from_preset(
     "llava-video-7b", TamConfig.from_dict({"projector": {"pool_order": "before_projector"}})
 ).model
-BUDGET = VisualBudget.of(5, 2, grid=3, newline_position="no_token")
+BUDGET = TokenLayout(grid=3, newline_position="no_token").budget(5, 2)
 BUDGETS = st.builds(
-    VisualBudget.of, st.integers(1, 200), st.integers(1, 4), newline_position=st.sampled_from(["grid", "one_token"])
+    lambda frames, stride, newline: TokenLayout(newline_position=newline).budget(frames, stride),
+    st.integers(1, 200),
+    st.integers(1, 4),
+    st.sampled_from(["grid", "one_token"]),
 )
 
 
@@ -65,7 +69,7 @@ def test_pooling_before_the_projector():
     first = dataclasses.replace(SMALL, projector=dataclasses.replace(SMALL.projector, pool_first=True))
     assert count_flops(first, BUDGET).projector * 9 == count_flops(SMALL, BUDGET).projector * 4
     assert pooling_operations(first, BUDGET) == 5 * 4 * 4 * 7
-    assert pooling_operations(SMALL, VisualBudget.of(5, 1, grid=3)) == 0
+    assert pooling_operations(SMALL, TokenLayout(grid=3).budget(5, 1)) == 0
 
 
 def test_a_mixture_of_language_experts_by_hand():
@@ -102,8 +106,8 @@ def test_published_parameters():
 
 @given(BUDGETS, st.integers(1, 64))
 def test_more_frames_cost_more(budget, more):
-    larger = VisualBudget.of(budget.num_frames + more, budget.pool_stride)
-    smaller = VisualBudget.of(budget.num_frames, budget.pool_stride)
+    larger = TokenLayout().budget(budget.num_frames + more, budget.pool_stride)
+    smaller = TokenLayout().budget(budget.num_frames, budget.pool_stride)
     a, b = count_flops(SEVEN, smaller), count_flops(SEVEN, larger)
     assert all(x <= y for x, y in zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True))
     assert a.encoder < b.encoder and a.prefill < b.prefill

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from tam_plugin import VisualBudget
+from tam_plugin.budget import TokenLayout
 from tam_plugin.eval.flops import from_preset
 from tam_plugin.flops import EncoderShape, ModelShape, count_flops, count_parameters, grouped_bias_operations
 from tam_plugin.flops.operations import frame_flops
@@ -144,7 +144,7 @@ def test_published_sizes_without_their_weights():
     vision = SiglipVisionConfig(**subject.layout.vision, vision_use_head=False)
     language = Qwen2Config(**subject.layout.language)
     vision._attn_implementation = language._attn_implementation = "eager"
-    budget, text = VisualBudget.of(8, 2), 100
+    budget, text = TokenLayout().budget(8, 2), 100
     with torch.device("meta"):
         tower, decoder = SiglipVisionModel(vision).eval(), Qwen2ForCausalLM(language).eval()
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -14,7 +14,6 @@ from tam_plugin.cli.main import main
 from tam_plugin.cli.upcycle import find_layout
 from tam_plugin.config import TamConfig
 from tam_plugin.eval.flops import Conventions, from_path, from_preset, report
-from tam_plugin.eval.flops.tables import scaled_policy
 from tam_plugin.flops import count_flops, count_parameters
 from tam_plugin.patches.onevision import upgrade_dense
 
@@ -81,7 +80,7 @@ def test_a_budget_of_once_is_the_budget(duration_s):
     policy = BudgetPolicy.from_yaml()
     for task in TaskType:
         asked = TaskDistribution.one_hot(task)
-        once, twice = (scaled_policy(policy, s).budget(asked, duration_s) for s in (1.0, 2.0))
+        once, twice = (policy.scaled(s).budget(asked, duration_s) for s in (1.0, 2.0))
         plain = policy.budget(asked, duration_s)
         assert once == plain
         assert plain.num_frames <= twice.num_frames <= 2 * plain.num_frames + 1

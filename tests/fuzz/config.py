@@ -21,12 +21,13 @@ import transformers
 import yaml
 
 from tam_plugin import BudgetPolicy, Inductor, TamConfig, TaskDistribution, TaskType
+from tam_plugin.budget import read_policy
 from tam_plugin.budget.policy import DEFAULT_POLICY
 from tam_plugin.cli.main import main as tam
 from tam_plugin.errors import InputError
 from tam_plugin.inductor.model import DEFAULT_FOLDER
 from tam_plugin.patches.onevision import VideoAssistant, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 from tam_plugin.video import SampledVideo, VideoInfo
 from tests.checkpoint.test_merge import Material
 from tests.fuzz.harness import Limits, Result, Verdict, in_process, parser_of, right, run, wrong
@@ -100,7 +101,7 @@ def _use_onevision(folder: Path) -> Result:
     info = VideoInfo(path="a.mp4", duration_s=2.0, fps=1.5, num_frames=3, width=70, height=70, codec="h264")
     times = np.array([0.0, 1.0, 1.5])
     video = SampledVideo(frames=pictures, timestamps_s=times, indices=np.arange(3), info=info, backend="pyav")
-    policy = assistant.policy(QUERY, max_new_tokens=3)
+    policy = assistant.decider().policy_for(QUERY, 3)
     budget = policy.budget(TaskDistribution.one_hot(TaskType.ACTION_RECOGNITION), 2.0, video_frames=3)
     answer = assistant.answer(video, QUERY, budget, max_new_tokens=3)
     if not all(finite):
@@ -162,7 +163,7 @@ def _use_tam_config(folder: Path) -> Result:
     stored = json.loads(json.dumps(config.to_dict(), allow_nan=False))
     if TamConfig.from_dict(stored) != config:
         return wrong("what a checkpoint stores is another configuration")
-    policy = BudgetPolicy.from_config(config.policy)
+    policy = read_policy(config.policy)
     policy.budget(TaskDistribution.one_hot(TaskType.ACTION_RECOGNITION), 20.0)
     upgrade_dense(demo_dense_model(seed=1, **_DENSE)[0], config)
     return right()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tam_plugin.errors import TamError
-from tam_plugin.video import guest, probe_video, sample_frames
+from tam_plugin.video import guest, open_video, sample_frames
 from tam_plugin.video.reader import check_backend
 from tests.fuzz.films import KINDS, Kind
 from tests.fuzz.harness import Fuzzer, Limits, Result, aligned, check_case, in_process, parser_of, right, run, wrong
@@ -134,13 +134,15 @@ class VideoFuzzer:
         return f"{kind.name}, {done}"
 
     def check(self, folder: Path, column: str) -> Result:
-        """Probe the film and sample it by the reader ``column``."""
+        """Open the film, ask what it is and sample it by the reader ``column``."""
         case = json.loads((folder / "input.json").read_text())
         path = folder / case["film"]
         size = tuple(case["size"]) if isinstance(case["size"], list) else case["size"]  # JSON knows no tuples
         try:
-            info = probe_video(path)
-            video = sample_frames(path, case["num_frames"], backend=column, snap_to_keyframes=case["snap"], size=size)
+            with open_video(path) as opened:
+                info = opened.info
+                sampler = "keyframe" if case["snap"] else "uniform"
+                video = opened.sample(case["num_frames"], sampler=sampler, backend=column, size=size)
         except TamError as error:
             if case["whole"] and column == "pyav":
                 return wrong(f"a whole file is refused: {error}")

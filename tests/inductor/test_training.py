@@ -201,8 +201,8 @@ def test_score_against_hand_worked_figures() -> None:
     assert [(b["count"], b["range"][0]) for b in figures["buckets"]] == [(1, 0.4), (3, 0.8)]
 
 
-def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> None:
-    base, out, queries = tmp_path / "base", tmp_path / "out", tmp_path / "queries.jsonl"
+def make_bert(base: Path) -> Path:
+    """A tiny random BERT whose tokenizer knows a few words."""
     words = [
         "[PAD]",
         "[UNK]",
@@ -230,6 +230,12 @@ def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> 
     )
     transformers.BertModel(config).save_pretrained(base)
     tokenizer.save(str(base / "tokenizer.json"))
+    return base
+
+
+def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> None:
+    base, out, queries = tmp_path / "base", tmp_path / "out", tmp_path / "queries.jsonl"
+    make_bert(base)
     queries.write_text("\n".join(json.dumps({"question": f"why {i}", "label": 7, "dataset": "t"}) for i in range(40)))
     kept, *others = sorted({row.dataset for row in written_queries()}, key=lambda name: name != "cameras")
     (out / "runs").mkdir(parents=True)

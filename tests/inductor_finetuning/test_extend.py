@@ -16,10 +16,10 @@ import torch
 import yaml
 
 from tam_plugin import BudgetPolicy, TamConfig, TaskDistribution
+from tam_plugin.budget import TokenLayout
 from tam_plugin.cli.main import main
 from tam_plugin.errors import ConfigError, InputError, TamNotice
-from tam_plugin.inductor import Inductor, storage
-from tam_plugin.inductor.encoder import EncoderConfig, SentenceClassifier
+from tam_plugin.inductor import Inductor
 from tam_plugin.inductor.finetuning.definition import check_new, read_definition
 from tam_plugin.inductor.finetuning.extend import compare, extend, predictions
 from tam_plugin.inductor.finetuning.lora import LoraOptions
@@ -28,35 +28,12 @@ from tam_plugin.inductor.finetuning.rows import TASK_LABELS, read_rows
 from tam_plugin.inductor.finetuning.stage1 import train
 from tam_plugin.taxonomy import TaskExtension
 
-from .tiny import SIZES, VOCABULARY, WORDS, make_base, question, word_tokenizer, write_data
+from .tiny import WORDS, compact_base, make_base, question, write_data
 
 LABEL = "Endless Videos"
 RULE = {"frames_per_second": 0.5, "strides": [3, 4], "min_frames": [[0, 5]], "max_frames": [[0, 17]]}
 OPTIONS = LoraOptions(epochs=6, batch_size=16, learning_rate=1e-2, head_learning_rate=1e-2, rank=4, alpha=8)
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def compact_base(folder: Path) -> Path:
-    """A tiny compact checkpoint that knows the eight words."""
-    torch.manual_seed(0)
-    sizes = EncoderConfig(vocab_size=len(VOCABULARY), max_position_embeddings=64, num_labels=8, **SIZES)
-    model, tokenizer = SentenceClassifier(sizes), word_tokenizer()
-    optimizer, rng = torch.optim.Adam(model.parameters(), lr=1e-2), random.Random(0)
-    for _ in range(120):
-        labels = [rng.randint(1, 8) for _ in range(16)]
-        ids = [tokenizer.encode(question(label, rng)).ids for label in labels]
-        rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(i) for i in ids], batch_first=True)
-        logits = model(rows, rows != 0)
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(logits, torch.tensor(labels) - 1).backward()
-        optimizer.step()
-    folder.mkdir()
-    storage.save_weights(folder / storage.WEIGHTS_FILE, model.state_dict())
-    tokenizer.save(str(folder / storage.TOKENIZER_FILE))
-    config = {"format": storage.FORMAT, **sizes.to_dict(), "id2label": dict(enumerate(TASK_LABELS))}
-    config |= {"tam_temperature": 1.5, "tam_use_duration": False}
-    (folder / storage.CONFIG_FILE).write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +84,7 @@ def test_the_new_type_is_learned_and_the_old_ones_hold(base: Path, extended: Pat
     assert after.temperature >= before.temperature and after.use_options == before.use_options
     assert [e.label for e in after.extensions] == [LABEL] == list(after.extra_labels)
     found = after.classify(f"what is {WORDS[8]} in the video")
-    assert found.extension is not None and found.extension.rule == RULE and 0.5 < found.extension.probability <= 1
+    assert found.extension is not None and found.extension.rule == RULE and 0.5 < found.extension_probability <= 1
     assert len(found.probabilities) == 8 and sum(found.probabilities) == pytest.approx(1)
     assert after.classify("show me why").extension is None
     table = compare(before, after, rows, (*TASK_LABELS, LABEL)).splitlines()
@@ -124,7 +101,7 @@ def test_probability_is_the_softmax_over_nine(extended: Path) -> None:
     logits = inductor._classifier.logits(inductor.token_ids([text]))[0].double() / inductor.temperature
     found = inductor.classify(text)
     assert found.extension is not None
-    assert found.extension.probability == pytest.approx(logits.softmax(0)[8].item(), abs=1e-6)
+    assert found.extension_probability == pytest.approx(logits.softmax(0)[8].item(), abs=1e-6)
     assert found.probabilities == pytest.approx(logits[:8].softmax(0).tolist(), abs=1e-6)
 
 
@@ -158,7 +135,8 @@ def test_a_tenth_type_beside_the_ninth(extended: Path, files: Path, tmp_path: Pa
     options = dataclasses.replace(OPTIONS, keep=0.0)
     extend(str(extended), tenth, [str(tmp_path / "tenth.jsonl")], tmp_path / "out", replay=replay, options=options)
     inductor = Inductor.from_pretrained(tmp_path / "out")
-    assert [(e.label, e.group) for e in inductor.extensions] == [(LABEL, None), ("Lengths", "frames")]
+    extensions = [(e.index, e.label, e.group) for e in inductor.extensions]
+    assert extensions == [(9, LABEL, None), (10, "Lengths", "frames")]
     found = inductor.classify_batch([f"is {WORDS[8]} the dog", f"{question(2, rng)} length", "show me why"])
     assert [f.extension.label if f.extension else f.task.index for f in found] == [LABEL, "Lengths", 7]
 
@@ -180,21 +158,23 @@ def test_the_command_prints_figures_and_a_table(base: Path, files: Path, tmp_pat
     assert main([*argv, "--overwrite"]) == 0 and not list(tmp_path.glob(".*"))
 
 
-def distribution(extension: TaskExtension | None, probabilities=(0.3, *[0.1] * 7)) -> TaskDistribution:
-    return TaskDistribution(probabilities, extension)
+def distribution(extension: TaskExtension | None, probability: float = 1.0) -> TaskDistribution:
+    return TaskDistribution((0.3, *[0.1] * 7), extension, probability)
 
 
 def test_the_rule_decides_whatever_mode_and_confidence() -> None:
-    extension = TaskExtension(label=LABEL, rule=RULE, probability=0.2)
+    extension = TaskExtension(label=LABEL, rule=RULE)
     for mode in ("hard", "soft"):
         policy = BudgetPolicy.from_dict({**BudgetPolicy.from_yaml().to_dict(), "mode": mode})
-        found = policy.budget(distribution(extension), 20.0)
+        found = policy.budget(distribution(extension, 0.2), 20.0)
         assert (found.num_frames, found.pool_stride, found.fallback) == (10, 3, None)  # 0.5 a second for 20 s
         assert (found.extension, found.confidence, found.task.index) == (LABEL, 0.2, 1)
+        assert found.decided_task is extension
         assert policy.budget(distribution(extension), 3600.0).num_frames == 17
         assert policy.budget(distribution(extension), 20.0, video_frames=3).num_frames == 3
     plain = policy.budget(distribution(None), 20.0)
     assert plain.extension is None and "confidence 0.300 is under 0.35" in plain.fallback
+    assert plain.decided_task is plain.task
 
 
 @pytest.mark.parametrize("group", ["resolution", "balanced", "frames"])
@@ -209,15 +189,17 @@ def test_a_group_decides_as_for_its_own_tasks(group: str) -> None:
 
 def test_a_models_strides_hold_for_the_rule_too() -> None:
     extension = distribution(TaskExtension(label=LABEL, rule=RULE))
-    policy = BudgetPolicy.from_yaml().for_strides([1, 2, 4]).for_host(newline_position="no_token")
-    assert policy.budget(extension, 20.0).pool_stride == 4
-    with pytest.raises(ConfigError, match=r"'Endless Videos', policy.strides = \[3, 4\]: this model has projectors"):
-        BudgetPolicy.from_yaml().for_strides([1, 2]).budget(extension, 20.0)
+    policy = BudgetPolicy.from_yaml().adapted(TokenLayout(strides=(1, 2, 4), newline_position="no_token"))
+    found = policy.budget(extension, 20.0)
+    assert found.pool_stride == 4
+    assert list(policy.strides_of(found) or ()) == [4]  # where text makes it coarser, not any stride of the model
+    with pytest.raises(ConfigError, match=r"'Endless Videos', policy.strides = \[3, 4\]: the model has projectors"):
+        BudgetPolicy.from_yaml().adapted(TokenLayout(strides=(1, 2))).budget(extension, 20.0)
 
 
-def test_a_fixed_policy_does_not_mind() -> None:
-    found = BudgetPolicy.fixed(8, 2).budget(distribution(TaskExtension(label=LABEL, group="frames")), 20.0)
-    assert (found.num_frames, found.pool_stride, found.extension) == (8, 2, None)
+def test_a_fixed_policy_names_the_type_and_takes_its_own_frames() -> None:
+    found = BudgetPolicy.fixed(8, 2).budget(distribution(TaskExtension(label=LABEL, group="frames"), 0.6), 20.0)
+    assert (found.num_frames, found.pool_stride, found.extension, found.confidence) == (8, 2, LABEL, 0.6)
 
 
 def test_distributions_are_still_values() -> None:

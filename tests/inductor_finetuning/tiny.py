@@ -10,6 +10,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from tam_plugin.inductor import storage
+from tam_plugin.inductor.encoder import EncoderConfig, SentenceClassifier
+from tam_plugin.inductor.finetuning.rows import TASK_LABELS
+
 WORDS = ("color", "running", "mood", "order", "left", "topic", "why", "sign", "endless")
 """The word of each label; the ninth is that of the extension."""
 FILLERS = ("the", "man", "dog", "car", "in", "video", "is", "what", "show", "me")
@@ -72,3 +76,26 @@ def write_data(path: Path, labels, per_label: int, seed: int = 0) -> Path:
     rng.shuffle(rows)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def compact_base(folder: Path) -> Path:
+    """A tiny compact checkpoint that knows the eight words."""
+    torch.manual_seed(0)
+    sizes = EncoderConfig(vocab_size=len(VOCABULARY), max_position_embeddings=64, num_labels=8, **SIZES)
+    model, tokenizer = SentenceClassifier(sizes), word_tokenizer()
+    optimizer, rng = torch.optim.Adam(model.parameters(), lr=1e-2), random.Random(0)
+    for _ in range(120):
+        labels = [rng.randint(1, 8) for _ in range(16)]
+        ids = [tokenizer.encode(question(label, rng)).ids for label in labels]
+        rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(i) for i in ids], batch_first=True)
+        logits = model(rows, rows != 0)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.tensor(labels) - 1).backward()
+        optimizer.step()
+    folder.mkdir()
+    storage.save_weights(folder / storage.WEIGHTS_FILE, model.state_dict())
+    tokenizer.save(str(folder / storage.TOKENIZER_FILE))
+    config = {"format": storage.FORMAT, **sizes.to_dict(), "id2label": dict(enumerate(TASK_LABELS))}
+    config |= {"tam_temperature": 1.5, "tam_use_duration": False}
+    (folder / storage.CONFIG_FILE).write_text(json.dumps(config))
+    return folder

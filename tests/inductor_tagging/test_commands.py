@@ -275,7 +275,7 @@ def test_translations_keep_labels_and_the_number_of_options(tmp_path, tam):
         assert code == 0, err
         assert "Chinese" in server.bodies[0]["messages"][0]["content"]
         code, err = tam("translate", *ARGV, "--base-url", server.url, "--to", "de")
-        assert code == 2 and "made with another prompt" in err
+        assert code == 2 and "another run: prompt is 'translate-" in err
         code, err = tam("translate", *ARGV, "--base-url", server.url, "--to", "xx")
         assert code == 2 and "--to 'xx': expected one of ar, de" in err
     assert read(tmp_path / "out.jsonl") == [

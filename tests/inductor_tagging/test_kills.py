@@ -11,6 +11,7 @@ import pytest
 
 from tests.inductor_tagging.conftest import make_rows, write
 from tests.inductor_tagging.server import FAULTS, ChatServer
+from tests.kill_harness import kill_when
 
 COUNT, KILLS, CONCURRENCY, REASKS = 2000, 5, 16, 2
 ARGV = ("--model", "r1", "--concurrency", str(CONCURRENCY), "--retry-wait", "0.01", "--max-reasks", str(REASKS))
@@ -51,10 +52,7 @@ def test_five_kills_change_nothing_and_ask_nothing_twice(tmp_path, start, tam):
         marks = sorted(rng.sample(range(100, COUNT - 200), KILLS))
         for mark in marks:
             process = start(*argv)
-            server.wait_until(lambda mark=mark: len(server.sent) >= mark)
-            assert process.poll() is None, process.stderr.read()
-            process.kill()
-            process.wait()
+            kill_when(process, lambda mark=mark: len(server.sent) >= mark)
             assert not (tmp_path / "out.jsonl").exists()
             answers = stored(store)
             # Whatever has an answer on the disk is in here; all later requests are in the log from here on.

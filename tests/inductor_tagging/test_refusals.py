@@ -171,11 +171,11 @@ def test_a_file_whose_queries_are_all_set_aside(tmp_path, tam):
 @pytest.mark.parametrize(
     ("command", "extra", "words"),
     [
-        ("tag", ("--model", "v3"), 'another model: "r1", now "v3"'),
-        ("tag", ("--temperature", "1"), "another temperature: null, now 1.0"),
-        ("tag", ("--extra-body", '{"top_p": 0.5}'), "another --extra-body"),
-        ("paraphrase", (), 'another job: "tag", now "paraphrase"'),
-        ("tag", (), "another file of queries"),
+        ("tag", ("--model", "v3"), "another run: model is 'v3', was 'r1'"),
+        ("tag", ("--temperature", "1"), "another run: temperature is 1.0, was None"),
+        ("tag", ("--extra-body", '{"top_p": 0.5}'), "another run: --extra-body.top_p is 0.5, was None"),
+        ("paraphrase", (), "another run: job is 'paraphrase', was 'tag'"),
+        ("tag", (), "another run: the file of queries (SHA-256) is "),
     ],
 )
 def test_a_store_of_something_else(tmp_path, tam, command, extra, words):
@@ -184,7 +184,7 @@ def test_a_store_of_something_else(tmp_path, tam, command, extra, words):
     with ChatServer() as server:
         assert tam("tag", *ARGV, "--base-url", server.url)[0] == 0
         store = (tmp_path / "out.jsonl.answers.jsonl").read_bytes()
-        if words.endswith("queries"):
+        if "queries" in words:
             write(tmp_path / "in.jsonl", rows[:2])
         argv = (command, *ARGV, "--base-url", server.url, *extra)
         code, err = tam(*argv)
@@ -199,7 +199,7 @@ def test_a_store_of_another_prompt(tmp_path, tam, monkeypatch):
         assert tam("tag", *ARGV, "--base-url", server.url)[0] == 0
         monkeypatch.setattr("tam_plugin.inductor.tagging.prompts._TAG_SYSTEM", "Be quick.")
         code, err = tam("tag", *ARGV, "--base-url", server.url)
-    assert code == 2 and err.count("\n") == 1 and 'another prompt: "tag-' in err
+    assert code == 2 and err.count("\n") == 1 and "another run: prompt is 'tag-" in err
 
 
 @pytest.mark.parametrize(

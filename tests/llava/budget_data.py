@@ -37,7 +37,7 @@ def host_dataset(folder: Path, model: Any, samples: list[dict[str, Any]], **data
     from llava.train.train import DataArguments, LazySupervisedDataset
     from transformers import AutoTokenizer
 
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     listed = folder / "samples.json"
     listed.write_text(json.dumps(samples))
@@ -62,7 +62,7 @@ def text_of(dataset: Any, item: dict[str, Any]) -> str:
 
 def tam(folder: Path, samples: list[dict[str, Any]], model: Any = None, **data_args: Any):
     """The dataset that a TAM model's Trainer makes of :func:`host_dataset`."""
-    from tam_plugin.patches.llava_next.training import tam_dataset
+    from tam_plugin.patches.llava_next.model.training import tam_dataset
     from tests.llava.budget_model import tam_model
 
     model = model or tam_model()

@@ -45,7 +45,7 @@ def batch(step: int, rank: int) -> dict[str, Any]:
 
 def logged(model: Any) -> dict[str, float]:
     """What the training log would say of all steps."""
-    from tam_plugin.patches.llava_next.loss import meter_of
+    from tam_plugin.patches.llava_next.model.loss import meter_of
 
     meter = meter_of(model)
     assert meter is not None

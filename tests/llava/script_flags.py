@@ -40,8 +40,8 @@ class Run:
 def refusal(flags: Flags, trainer: str = "train_mem.py") -> str | None:
     """Why training would refuse these flags before it reads weights, or None."""
     from tam_plugin.errors import TamError
-    from tam_plugin.patches.llava_next.arguments import TamArguments
-    from tam_plugin.patches.llava_next.preflight import check_training
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.preflight import check_training
 
     given = {"vision_tower_pretrained": None, **flags, "tam_args": TamArguments()}
     assert trainer == "train_dpo.py" or "dpo_alpha" not in given

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from tam_plugin import plan
-from tam_plugin.patches.llava_next.partial_saving import is_visual
+from tam_plugin.patches.llava_next.checkpoints.partial_saving import is_visual
 from tests.llava import tiny
 from tests.llava.test_loading import load
 from tests.llava.test_recipes import ON_A_CPU, SCRIPTS, Shop, changed

@@ -98,7 +98,7 @@ def lora_run(trained, folder: Path):
     import copy
 
     peft = pytest.importorskip("peft")
-    from tam_plugin.patches.llava_next.partial_saving import save_non_lora
+    from tam_plugin.patches.llava_next.checkpoints.partial_saving import save_non_lora
 
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj", "up_proj"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(copy.deepcopy(trained), config)
@@ -181,7 +181,7 @@ def test_a_configuration_that_does_not_fit(whole: Path, tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", ["/nowhere/inductor", "../elsewhere", "stranger/model", ""])
 @pytest.mark.parametrize("field", ["inductor", "policy"])
 def test_what_a_checkpoint_names_elsewhere_is_not_read(whole: Path, tmp_path: Path, field: str, name: str):
-    from tam_plugin.patches.llava_next.arguments import TamArguments, tam_config_from_args
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments, tam_config_from_args
 
     (tmp_path / "elsewhere").mkdir()
     folder = changed(whole, tmp_path / "copy", **{field: name})

@@ -74,7 +74,7 @@ def test_non_lora_weights_come_back(dense: Path, hub: Path, tmp_path: Path):
 
     peft = pytest.importorskip("peft")
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.partial_saving import load_non_lora, save_non_lora
+    from tam_plugin.patches.llava_next.checkpoints.partial_saving import load_non_lora, save_non_lora
 
     model = upgrade(load_dense(dense, hub), hub)
     model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))

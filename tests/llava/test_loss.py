@@ -156,7 +156,7 @@ def test_embeddings_alone_have_no_router_losses():
 
 
 def test_meter_averages_since_it_was_read():
-    from tam_plugin.patches.llava_next.loss import meter_of
+    from tam_plugin.patches.llava_next.model.loss import meter_of
 
     model = tam_model(moe=MOE)
     lm, balance, z = parts(model)

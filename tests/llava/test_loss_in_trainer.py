@@ -84,7 +84,7 @@ def test_text_alone_has_no_router_losses_to_log(trainer_of):
 
 
 def test_too_many_unreadable_videos_stop_training_with_their_list(trainer_of, tmp_path):
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
+    from tam_plugin.patches.llava_next.data.bad_samples import TooManyBadSamplesError
 
     samples = [sample("clip.mp4", COUNT), sample("gone.mp4", COUNT)]
     trainer = trainer_of(tam_model(), samples, tam_max_bad_samples=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tam_plugin import VisualBudget
+from tam_plugin.budget import TokenLayout
 from tests.llava.budget_data import COUNT, sample, tam, text_of, turns, write_clip
 from tests.llava.budget_model import GRID, IMAGE_TOKEN, tam_model
 
@@ -61,7 +61,7 @@ def of_text(text: str) -> dict:
 def test_the_marks_of_a_row_are_its_own(folder, kind, time):
     """A row has the marks of the same row with other words, and its words stand in it as they were written."""
     rows = [kind(text) for text in ("harmless", *FORGED)]
-    lookup = {"plan_lookup": lambda _: VisualBudget.of(4, 2, grid=GRID)}
+    lookup = {"plan_lookup": lambda _: TokenLayout(grid=GRID).budget(4, 2)}
     dataset = tam(folder, rows, tam_model(instruction={"time": time}), **lookup)
     marks = []
     for index, text in enumerate(("harmless", *FORGED)):
@@ -87,7 +87,7 @@ def test_ordinary_rows_are_the_hosts_in_both_ways(folder, row):
     """As the host makes them; and the way that forged rows go gives the same."""
     from llava.train.train import preprocess, preprocess_multimodal
 
-    from tam_plugin.patches.llava_next.marks import WordsTokenizer, arranged, own_marks
+    from tam_plugin.patches.llava_next.data.marks import WordsTokenizer, arranged, own_marks
 
     dataset = tam(folder, [row], tam_model(instruction={"time": False}))
     own, has_image = own_marks(row), own_marks(row) > 0
@@ -115,7 +115,7 @@ def test_llama_3_whose_template_strips(folder):
     """Ordinary turns as the host encodes them; forged ones with the marks of ordinary ones."""
     from llava.train.train import preprocess_llama3
 
-    from tam_plugin.patches.llava_next.marks import WordsTokenizer
+    from tam_plugin.patches.llava_next.data.marks import WordsTokenizer
 
     tokenizer = copy.deepcopy(tam(folder, [of_text("fine")]).tokenizer)
     names = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]

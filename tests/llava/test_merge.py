@@ -71,7 +71,7 @@ def bases(dense: Path, hub: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 def lora(request, bases: dict[str, Path], hub: Path, tmp_path_factory: pytest.TempPathFactory):
     """A LoRA run: the folder that it saved, the names of its targets, and peft's model before and after its merge."""
     peft = pytest.importorskip("peft")
-    from tam_plugin.patches.llava_next.partial_saving import save_non_lora
+    from tam_plugin.patches.llava_next.checkpoints.partial_saving import save_non_lora
 
     folder = tmp_path_factory.mktemp("run") / "checkpoint-3"
     settings = peft.LoraConfig(task_type="CAUSAL_LM", **ADAPTERS[request.param])
@@ -146,7 +146,7 @@ def test_in_bfloat16_sums_are_rounded_once(lora, dense: Path, hub: Path, tmp_pat
 
 
 def test_projector_only(bases: dict[str, Path], hub: Path, tmp_path: Path):
-    from tam_plugin.patches.llava_next.partial_saving import save_non_lora
+    from tam_plugin.patches.llava_next.checkpoints.partial_saving import save_non_lora
 
     run = tmp_path / "run"
     model = upgrade(load_dense(bases["dense"], hub), hub)

@@ -9,7 +9,8 @@ import pickle
 import pytest
 import torch
 
-from tam_plugin import TaskType, VisualBudget
+from tam_plugin import TaskType
+from tam_plugin.budget import TokenLayout
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next import VideoModality, video
 from tests.llava.budget_model import GRID, batch, embeddings, pixels, row, tam_model
@@ -24,7 +25,7 @@ def samples():
         (row(7, seed=2), pixels(2, 2), video(1)),
         (row(8, image=False, seed=3), torch.zeros(1, 3, 98, 98), "text"),
         (row(12, seed=4), pixels(1, 4), "image"),
-        (row(6, seed=5), pixels(4, 5), video(VisualBudget.of(4, 3, grid=GRID))),
+        (row(6, seed=5), pixels(4, 5), video(TokenLayout(grid=GRID).budget(4, 3))),
         (row(10, seed=6), pixels(5, 6), "image"),
         (row(5, seed=7), pixels(2, 7), "video"),
     ]
@@ -56,7 +57,7 @@ def test_a_row_of_text_is_the_embedding_of_its_ids():
 @torch.no_grad()
 def test_tokens_are_those_of_the_budget(newline, stride):
     model = tam_model(newline)
-    budget = VisualBudget.of(3, stride, grid=GRID, newline_position=newline)
+    budget = TokenLayout(grid=GRID, newline_position=newline).budget(3, stride)
     (seen,) = embeddings(model, batch([row(9)]), [pixels(3)], [budget])
     assert len(seen) == 9 - 1 + budget.visual_tokens
 
@@ -64,12 +65,12 @@ def test_tokens_are_those_of_the_budget(newline, stride):
 @pytest.mark.parametrize(("merge_type", "newline"), [("flat", "grid"), ("spatial", "one_token"), ("spatial", "frame")])
 @torch.no_grad()
 def test_newline_position_is_where_the_host_really_puts_them(merge_type, newline):
-    from tam_plugin.patches.llava_next.model_config import newline_position
+    from tam_plugin.patches.llava_next.model.model_config import newline_position
 
     model = tam_model(newline)
     model.config.mm_patch_merge_type = merge_type
     (seen,) = embeddings(model, batch([row(9)]), [pixels(3)], [video(2)])
-    counted = VisualBudget.of(3, 2, grid=GRID, newline_position=newline_position(model.config))
+    counted = TokenLayout(grid=GRID, newline_position=newline_position(model.config)).budget(3, 2)
     assert len(seen) == 9 - 1 + counted.visual_tokens
 
 
@@ -102,7 +103,7 @@ def test_budgets_in_generate():
     model = tam_model()
     prompt = row(9)[None]
     settings = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-    budget = VisualBudget.of(3, 4, grid=GRID)
+    budget = TokenLayout(grid=GRID).budget(3, 4)
     coarse = model.generate(prompt, images=[pixels(3)], modalities=[budget], **settings)
     embeds = embeddings(model, batch([row(9)]), [pixels(3)], [video(4)])[0][None]
     expected = []
@@ -121,11 +122,11 @@ def test_a_stride_without_projector_is_named():
 
 
 def test_nothing_is_left_of_a_call_that_failed():
-    from tam_plugin.patches.llava_next.multimodal import current_plan
+    from tam_plugin.patches.llava_next.model.multimodal import current_entries
 
     with pytest.raises(InputError):
         embeddings(tam_model(), batch([row(9)]), [pixels(3)], [video(5)])
-    assert current_plan() is None
+    assert current_entries() is None
 
 
 @torch.no_grad()
@@ -145,7 +146,7 @@ def test_a_model_that_is_not_tam_is_the_hosts():
 
 
 def test_modality_survives_the_way_to_the_model():
-    budget = VisualBudget.of(12, 3, task=TaskType.SUMMARY, confidence=0.75)
+    budget = TokenLayout().budget(12, 3, task=TaskType.SUMMARY, confidence=0.75)
     for copied in (pickle.loads(pickle.dumps(video(budget))), copy.deepcopy(video(budget))):
         assert type(copied) is VideoModality and copied == "video" and {copied: 1}["video"] == 1
         assert (copied.pool_stride, copied.num_frames, copied.task, copied.confidence) == (
@@ -161,7 +162,7 @@ def test_modality_through_workers_pinned_memory_and_accelerate():
     from torch.utils.data import DataLoader
     from torch.utils.data._utils.pin_memory import pin_memory
 
-    budgets = [VisualBudget.of(n, s) for n, s in ((4, 1), (8, 2), (16, 3), (32, 4))]
+    budgets = [TokenLayout().budget(n, s) for n, s in ((4, 1), (8, 2), (16, 3), (32, 4))]
 
     def collate(items):
         return {"modalities": [video(b) for b in items], "images": [torch.zeros(b.num_frames) for b in items]}

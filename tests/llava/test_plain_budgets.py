@@ -9,7 +9,7 @@ from types import MethodType
 import pytest
 import torch
 
-from tam_plugin import VisualBudget
+from tam_plugin.budget import TokenLayout
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next import video
 from tests.llava import tiny
@@ -58,7 +58,7 @@ def test_any_stride_is_the_host_at_that_stride(newline, mode, stride):
 @torch.no_grad()
 def test_videos_of_one_batch_keep_their_own_strides():
     model = plain_model()
-    budget = VisualBudget.of(4, 3, grid=GRID)
+    budget = TokenLayout(grid=GRID).budget(4, 3)
     rows, images = [row(9), row(7, seed=2), row(8, seed=3)], [pixels(3), pixels(4, 1), pixels(2, 2)]
     together = embeddings(model, batch(rows), images, [video(1), budget, "video"])
     for one, ids, image, stride in zip(together, rows, images, (1, 3, 2), strict=True):
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_the_hosts_loader(dense: Path, hub: Path):
         assert torch.equal(ours, model.generate(PROMPT, modalities=["video"], **settings))
         for name in ("get_2dPool", "encode_images", "prepare_inputs_labels_for_multimodal"):
             delattr(model, name)
-    assert said[4].logits.shape[1] == PROMPT.shape[1] - 1 + VisualBudget.of(2, 4).visual_tokens
+    assert said[4].logits.shape[1] == PROMPT.shape[1] - 1 + TokenLayout().budget(2, 4).visual_tokens
     assert not torch.equal(said[2].logits[0, -1], said[4].logits[0, -1])
 
 
@@ -92,7 +92,7 @@ BAD = [
     ("1 modalities for 2 images", [row(9), row(9)], [pixels(3), pixels(3)], [video(2)]),
     ("2 modalities for 1 images", [row(9)], [pixels(3)], [video(2), video(3)]),
     (r"images of shape \[3, 3, 98, 98\]", [row(9)], pixels(3), [video(2)]),
-    (r"images\[0\] has 3 frames, its budget 2", [row(9)], [pixels(3)], [VisualBudget.of(2, 1, grid=GRID)]),
+    (r"images\[0\] has 3 frames, its budget 2", [row(9)], [pixels(3)], [TokenLayout(grid=GRID).budget(2, 1)]),
 ]
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tam_plugin.budget import TokenLayout
 from tests.llava import tiny
 from tests.llava.budget_data import COUNT, SUMMARY, host_dataset, sample, tam, turns, write_clip
 from tests.llava.budget_model import GRID, embeddings, tam_model
-from tests.training.data import plan_data, questions, write
+from tests.plans.data import plan_data, questions, write
 
 pytestmark = pytest.mark.usefixtures("qwen_prompts")
 LAYOUT = ("--newline-position", "grid", "--model-max-length", "16384", "--grid", str(GRID))
@@ -68,19 +69,19 @@ def test_budgets_are_those_made_on_the_fly(folder, tmp_path, opened):
         ours, theirs = dataset[index], plain[index]
         assert budget_of(ours) == budget_of(theirs)
         assert torch.equal(ours["input_ids"], theirs["input_ids"])
-    assert plain.planner._inductor is not None and dataset.planner._inductor is None
+    assert plain.planner.decider._inductor is not None and dataset.planner.decider._inductor is None
 
 
 def test_what_was_planned_is_not_probed(folder, tmp_path, monkeypatch):
     """A planned sample opens its video once, for its frames; where planning opened none, the first time tells."""
-    import tam_plugin.patches.llava_next.dataset as of_dataset
+    from tam_plugin.video.opened import Video
 
     rows = samples()[:2]
     known = with_plans(folder, rows, "--video-folder", str(folder), out=str(tmp_path / "known"))
     unknown = with_plans(folder, rows, out=str(tmp_path / "unknown"))
     probed = []
-    probe = of_dataset.probe_video
-    monkeypatch.setattr(of_dataset, "probe_video", lambda path, **more: probed.append(path) or probe(path, **more))
+    info = Video.info
+    monkeypatch.setattr(Video, "info", property(lambda video: probed.append(video.path) or info.fget(video)))
     assert budget_of(known[0])[0] == "video" and probed == []
     for _ in range(2):
         assert budget_of(unknown[0]) == budget_of(known[0])
@@ -95,7 +96,7 @@ def test_workers_load_no_inductor(folder, tmp_path):
             return len(dataset)
 
         def __getitem__(self, index):
-            return budget_of(dataset[index]), dataset.planner._inductor is None
+            return budget_of(dataset[index]), dataset.planner.decider._inductor is None
 
     rows = samples()[:6]
     dataset = with_plans(folder, rows, "--video-folder", str(folder), out=str(tmp_path / "plans"))
@@ -103,7 +104,7 @@ def test_workers_load_no_inductor(folder, tmp_path):
     assert [found[1] for found in loaded] == [True] * len(rows)
     assert [tuple(found[0]) for found in loaded] == [budget_of(dataset[i]) for i in range(len(rows))]
     copy = pickle.loads(pickle.dumps(dataset))  # what a worker that starts afresh is sent
-    assert budget_of(copy[0]) == budget_of(dataset[0]) and copy.planner._inductor is None
+    assert budget_of(copy[0]) == budget_of(dataset[0]) and copy.planner.decider._inductor is None
 
 
 def test_an_unreadable_video_is_a_bad_sample_as_ever(folder, tmp_path, capfd):
@@ -139,7 +140,7 @@ def test_listed_samples_are_left_out_and_not_counted(folder, tmp_path):
     assert dataset.bad_samples.total == 3
     host = host_dataset(folder, tam_model(), rows)
     host.list_data_dict = [rows[5], rows[0], rows[3], rows[-1]]
-    from tam_plugin.patches.llava_next.plans import without_listed
+    from tam_plugin.patches.llava_next.data.plans import without_listed
 
     assert [r["id"] for r in without_listed(host, options["tam_skip"]).list_data_dict] == [2, 0]
     assert len(host.list_data_dict) == 4
@@ -152,7 +153,7 @@ def test_listed_samples_are_left_out_and_not_counted(folder, tmp_path):
 
 def test_a_file_that_is_no_list_is_refused(tmp_path):
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     other = write(tmp_path / "bad_samples.jsonl", [{"index": 0, "name": "a.mp4", "reason": "gone"}])
     for path, reason in ((other, "is no list of bad rows"), (tmp_path, "Is a directory")):
@@ -182,9 +183,9 @@ def test_the_command_line_prints_what_makes_the_right_plans(folder, tmp_path):
 
     assert plan_data(data, out, layout=LAYOUT) == 0
     said = [
-        (refusal(model=tam_model(newline="frame")), "context.newline_position is 'frame', planned was 'grid'"),
-        (refusal(model_max_length=4096), "context.max_context_tokens is 4096, planned was 16384"),
-        (refusal(model=tam_model(policy=str(other_policy))), "max_frames is 5, planned was 120"),
+        (refusal(model=tam_model(newline="frame")), "context.newline_position is 'frame', was 'grid'"),
+        (refusal(model_max_length=4096), "context.max_context_tokens is 4096, was 16384"),
+        (refusal(model=tam_model(policy=str(other_policy))), "max_frames is 5, was 120"),
     ]
     rows = [*rows, sample("even.mp4", "Who comes in last?")]
     said.append((refusal(), "has changed since"))
@@ -219,7 +220,7 @@ def test_another_inductor_is_refused(folder, tmp_path):
 
 def test_a_sample_without_a_plan_is_named_before_training(folder, tmp_path):
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.plans import attach_plans
+    from tam_plugin.patches.llava_next.data.plans import attach_plans
 
     rows = samples()
     dataset = with_plans(folder, rows, out=str(tmp_path / "plans"))
@@ -234,7 +235,7 @@ def test_a_sample_without_a_plan_is_named_before_training(folder, tmp_path):
 
 def test_no_plans_there(tmp_path):
     from tam_plugin.errors import ConfigError
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     with pytest.raises(ConfigError, match=r"--tam_plans: no plans in .*: expected a folder that 'tam plan-data"):
         TamArguments(tam_plans=str(tmp_path))
@@ -283,7 +284,7 @@ def test_batches_differ_less_in_true_tokens(folder, tmp_path, seed, grouping):
         row = sample(f"{number}.mp4", question, "Yes " * rng.randrange(1, 60), id=number)
         rows.append({**row, "duration": round(rng.lognormvariate(4, 1.2), 1)})
     dataset = with_plans(folder, rows, out=str(tmp_path / "plans"))
-    policy = BudgetPolicy.from_yaml().for_host(grid=GRID, max_context_tokens=16384)
+    policy = BudgetPolicy.from_yaml().adapted(TokenLayout(grid=GRID, context_tokens=16384))
     found = Inductor.from_pretrained().classify_batch(
         [row["conversations"][0]["value"] for row in rows], [row["duration"] for row in rows]
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tam_plugin import VisualBudget
+from tam_plugin.budget import TokenLayout
 from tests.llava.budget_data import COUNT, DURATION_S, SUMMARY, host_dataset, sample, tam, text_of, turns, write_clip
 from tests.llava.budget_model import GRID, embeddings, tam_model
 
@@ -82,7 +82,7 @@ def test_large_videos_are_decoded_as_for_answers(folder):
 
     make_clip(folder / "wide.mp4", 6, size=(NATIVE_SIZE_LIMIT + 80, 48), fps=3)
     model = tam_model()
-    dataset = tam(folder, [sample("wide.mp4", COUNT)], model, plan_lookup=lambda _: VisualBudget.of(4, 2, grid=GRID))
+    dataset = tam(folder, [sample("wide.mp4", COUNT)], model, plan_lookup=lambda _: TokenLayout(grid=GRID).budget(4, 2))
     pixels, size, _ = dataset[0]["image"][0]
     frames = sample_frames(folder / "wide.mp4", 4, size=NATIVE_SIZE_LIMIT).frames
     assert frames.shape == (4, 48, NATIVE_SIZE_LIMIT, 3) and size == (NATIVE_SIZE_LIMIT + 80, 48)
@@ -93,7 +93,7 @@ def test_large_videos_are_decoded_as_for_answers(folder):
 def test_prompt_is_the_hosts_word_for_word(folder):
     """The host's own item of the same frames, with its own time instruction, has the same ids and labels."""
     model = tam_model(instruction={"time": False})
-    fixed = lambda _: VisualBudget.of(8, 2, grid=GRID)  # noqa: E731
+    fixed = lambda _: TokenLayout(grid=GRID).budget(8, 2)  # noqa: E731
     dataset = tam(folder, [sample("even.mp4", COUNT, id="a")], model, add_time_instruction=True, plan_lookup=fixed)
     host = host_dataset(
         folder,
@@ -137,7 +137,7 @@ def test_folders_of_frames_in_natural_order(folder):
 
 
 def test_precomputed_plans_come_first(folder):
-    plans = {"known": VisualBudget.of(5, 4, grid=GRID)}
+    plans = {"known": TokenLayout(grid=GRID).budget(5, 4)}
     samples = [sample("even.mp4", COUNT, id="known"), sample("even.mp4", COUNT, id="new")]
     dataset = tam(folder, samples, plan_lookup=plans.get)
     assert planned(dataset[0]) == (5, 4)

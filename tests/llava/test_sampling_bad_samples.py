@@ -49,7 +49,7 @@ def test_a_bad_sample_is_named_once_and_the_next_one_taken(broken, case, capsys)
 
 @pytest.mark.parametrize("case", BAD)
 def test_one_bad_sample_too_many_stops_with_the_list(broken, case):
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
+    from tam_plugin.patches.llava_next.data.bad_samples import TooManyBadSamplesError
 
     dataset = tam(broken, [BAD[case], sample("good.mp4", COUNT)], tam_max_bad_samples=0)
     name = BAD[case].get("video") or BAD[case]["image"]
@@ -73,7 +73,7 @@ def test_rows_without_a_conversation_are_named_by_file_and_row(broken, capsys):
 
 
 def outcome(dataset, index: int) -> str:
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
+    from tam_plugin.patches.llava_next.data.bad_samples import TooManyBadSamplesError
 
     try:
         return dataset[index]["id"]
@@ -82,7 +82,7 @@ def outcome(dataset, index: int) -> str:
 
 
 def test_the_limit_holds_for_all_processes_together(broken, tmp_path):
-    from tam_plugin.patches.llava_next.training import tam_dataset
+    from tam_plugin.patches.llava_next.model.training import tam_dataset
 
     model = tam_model()
     samples = [sample("good.mp4", COUNT, id="good"), *[sample(f"gone_{n}.mp4", COUNT) for n in range(4)]] * 2
@@ -100,7 +100,7 @@ def test_the_limit_holds_for_all_processes_together(broken, tmp_path):
 
 
 def test_damaged_frames_are_listed_and_not_counted(broken, tmp_path, capsys):
-    from tam_plugin.patches.llava_next.training import tam_dataset
+    from tam_plugin.patches.llava_next.model.training import tam_dataset
     from tests.video.clips import make_clip
     from tests.video.test_proved_frames import overwritten
 
@@ -118,7 +118,7 @@ def test_damaged_frames_are_listed_and_not_counted(broken, tmp_path, capsys):
 
 
 def test_a_text_too_long_for_one_frame_is_a_bad_sample(broken):
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
+    from tam_plugin.patches.llava_next.data.bad_samples import TooManyBadSamplesError
 
     dataset = tam(broken, [sample("good.mp4", COUNT, "Word " * 300)], model_max_length=1000)
     with pytest.raises(TooManyBadSamplesError, match="not one frame fits"):
@@ -136,8 +136,8 @@ def test_a_missing_inductor_is_no_bad_sample(broken):
 
 def test_the_limit_is_that_of_plan_data(broken):
     """A small set bears five bad samples by default; the sixth stops it, in training as in ``tam plan-data``."""
-    from tam_plugin.patches.llava_next.bad_samples import TooManyBadSamplesError
-    from tam_plugin.training.bad_rows import DEFAULT_MAX_SHARE, too_many
+    from tam_plugin.patches.llava_next.data.bad_samples import TooManyBadSamplesError
+    from tam_plugin.plans.bad_rows import DEFAULT_MAX_SHARE, too_many
 
     gone = [sample(f"gone_{n}.mp4", COUNT) for n in range(6)]
     dataset = tam(broken, [*gone, *[sample("good.mp4", COUNT, id="good")] * 30])

@@ -15,7 +15,7 @@ from tests.llava import tiny
 
 RAISES = """
 import torch.distributed
-from tam_plugin.patches.llava_next import script_errors
+from tam_plugin.patches.llava_next.command_line import script_errors
 from tam_plugin.errors import ConfigError
 script_errors.install()
 torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -51,7 +51,7 @@ class Unreadable(torch.utils.data.Dataset):
 
 
 def test_an_error_of_a_workers_is_its_message_alone() -> None:
-    from tam_plugin.patches.llava_next.script_errors import one_line
+    from tam_plugin.patches.llava_next.command_line.script_errors import one_line
 
     with pytest.raises(InputError, match="Original Traceback") as caught:
         next(iter(torch.utils.data.DataLoader(Unreadable(), num_workers=1)))

@@ -47,7 +47,7 @@ def with_tower(dense: Path, folder: Path, tower: Path) -> Path:
 
 
 def check(start: Path, **more: str) -> None:
-    from tam_plugin.patches.llava_next.preflight import check_training
+    from tam_plugin.patches.llava_next.command_line.preflight import check_training
 
     settings = {"model_name_or_path": str(start), "vision_tower_pretrained": None, **more}
     check_training(SimpleNamespace(**settings))
@@ -65,7 +65,7 @@ def test_a_checkpoint_with_a_folder_as_its_tower(dense: Path, hub: Path, encoder
 
 
 def test_a_folder_for_a_plain_language_model(llm: Path, encoder: Path) -> None:
-    from tam_plugin.patches.llava_next.pretrained import tower_from_siglip
+    from tam_plugin.patches.llava_next.checkpoints.pretrained import tower_from_siglip
 
     check(llm, vision_tower_pretrained=str(encoder))
     assert tower_from_siglip(str(encoder), TamConfig()).hidden_size == 1152

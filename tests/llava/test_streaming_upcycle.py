@@ -46,7 +46,7 @@ def config(folder: Path) -> dict:
     ids=["experts", "soft", "stage 2"],
 )
 def test_it_is_what_the_upgrade_in_memory_saves(dense: Path, hub: Path, tmp_path: Path, tam: dict, flags: dict | None):
-    from tam_plugin.patches.llava_next.upgrade import upgrade_model
+    from tam_plugin.patches.llava_next.checkpoints.upgrade import upgrade_model
 
     model = load_dense(dense, hub, torch.bfloat16)
     model.get_vision_tower().to(torch.bfloat16)  # the host loads its tower in float32 and casts it

@@ -29,7 +29,7 @@ def host_tower(hub: Path):
 def tam_tower(hub: Path, **more):
     from llava.model.multimodal_encoder.builder import build_vision_tower
 
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     settings = {"vision_tower": "tam", "vision_tower_pretrained": tiny.SIGLIP, "tam_args": TamArguments(**more)}
     with tiny.hub_cache(hub):
@@ -68,7 +68,7 @@ def test_output_keeps_the_dtype_of_the_images(hub: Path, frames: torch.Tensor):
 
 @torch.no_grad()
 def test_chunks_and_lists_change_nothing(hub: Path, frames: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
-    from tam_plugin.patches.llava_next import tower as tower_module
+    from tam_plugin.patches.llava_next.model import tower as tower_module
 
     tower = tam_tower(hub)
     whole = tower(frames)
@@ -106,7 +106,7 @@ def test_dense_without_experts(hub: Path, host_tower, frames: torch.Tensor):
 
 
 def test_built_on_meta_then_loaded(hub: Path, frames: torch.Tensor):
-    from tam_plugin.patches.llava_next.tower import TamVisionTower
+    from tam_plugin.patches.llava_next.model.tower import TamVisionTower
 
     tower = tam_tower(hub)
     with torch.device("meta"):

@@ -15,8 +15,8 @@ def arranged(left: str, host_parts: str | None, **tam: str):
     """Trainable parts after the plugin's rule, on a LoRA model whose host left every parameter to train, or none."""
     from peft import LoraConfig, get_peft_model
 
-    from tam_plugin.patches.llava_next.arguments import TamArguments
-    from tam_plugin.patches.llava_next.trainable import arrange, count_parts
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
+    from tam_plugin.patches.llava_next.model.trainable import arrange, count_parts
 
     model = get_peft_model(tam_model(), LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
     for name, parameter in model.named_parameters():

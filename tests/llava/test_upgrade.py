@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("llava")
 
 
 def model_args(**more):
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     settings = {
         "vision_tower": "tam",

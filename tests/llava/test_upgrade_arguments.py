@@ -34,7 +34,7 @@ def parse(llava_train: Path, hub: Path, tmp_path: Path):
 
 
 def test_values_reach_both_argument_objects(parse, dense: Path):
-    from tam_plugin.patches.llava_next.arguments import tam_config_from_args
+    from tam_plugin.patches.llava_next.command_line.arguments import tam_config_from_args
 
     start = ("--vision_tower", "tam", "--model_name_or_path", dense)
     model_args, data_args, _ = parse(
@@ -48,7 +48,7 @@ def test_values_reach_both_argument_objects(parse, dense: Path):
 
 def test_file_checkpoint_and_arguments_in_that_order(tmp_path: Path):
     from tam_plugin.config import TamConfig
-    from tam_plugin.patches.llava_next.arguments import TamArguments, tam_config_from_args
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments, tam_config_from_args
 
     stored = TamConfig.from_dict({"moe": {"top_k": 3}, "vision_encoder": {"hidden_size": 8}})
     assert tam_config_from_args(TamArguments(), stored) == stored
@@ -84,7 +84,7 @@ def test_every_argument_has_a_help_text(llava_train: Path):
     from llava.train.train import ModelArguments
     from transformers import HfArgumentParser
 
-    from tam_plugin.patches.llava_next.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     text = HfArgumentParser((ModelArguments,)).format_help()
     for argument in fields(TamArguments):
@@ -154,8 +154,8 @@ def test_starts_that_cannot_be_upgraded(parse, dense: Path, llm: Path, tmp_path:
 @pytest.mark.parametrize("start", ["dense", "tam with other experts", "tam and a projector file"])
 def test_zero3_copies_nothing(llava_train: Path, dense: Path, tmp_path: Path, start: str):
     from tam_plugin import TamConfig
-    from tam_plugin.patches.llava_next.arguments import TamArguments
-    from tam_plugin.patches.llava_next.preflight import check_training
+    from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
+    from tam_plugin.patches.llava_next.command_line.preflight import check_training
 
     tam = TamConfig(moe=MoeConfig(enabled=start != "tam with other experts"), vision_encoder={}).to_dict()
     changes = {} if start == "dense" else {"mm_vision_tower": "tam", "tam": tam}

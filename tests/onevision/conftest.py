@@ -9,7 +9,7 @@ import torch
 
 from tam_plugin import TamConfig
 from tam_plugin.patches.onevision import upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 IMAGE_SIZE = 70
 GRID = 5

@@ -70,7 +70,7 @@ def test_the_question_takes_the_expert_of_its_type(query, task, checkpoints, cap
 
 def test_a_budget_without_a_type_is_refused_and_leaves_nothing_behind(checkpoints, capsys, sample_clip):
     assistant = VideoAssistant(load(str(checkpoints[0]), device="cpu"))
-    policy = BudgetPolicy.fixed(4, 2, grid=assistant.config.host_policy().context.grid)
+    policy = BudgetPolicy.fixed(4, 2, assistant.config.token_layout)
     budget = policy.budget(None, 17.0)
     video = sample_frames(sample_clip, budget)
     with pytest.raises(InputError, match="video 0 has no task type: router_mode by_task needs the Inductor") as raised:

@@ -13,7 +13,7 @@ from tam_plugin.budget.policy import DEFAULT_POLICY
 from tam_plugin.errors import ConfigError
 from tam_plugin.inductor.model import DEFAULT_FOLDER
 from tam_plugin.patches.onevision import VideoAssistant, load, upgrade_dense
-from tam_plugin.patches.onevision.demo import demo_dense_model
+from tam_plugin.patches.onevision.tiny import demo_dense_model
 
 from ..hostile import is_refusal, limited_many
 
@@ -162,7 +162,7 @@ def test_an_inductor_and_a_policy_travel_with_the_checkpoint(tmp_path):
     (tmp_path / "model").rename(tmp_path / "elsewhere")
     assistant = VideoAssistant.from_pretrained(str(tmp_path / "elsewhere"))
     assert assistant.inductor == str((tmp_path / "elsewhere" / "inductor").resolve())
-    assert assistant.policy("What is it?").max_frames == 120
+    assert assistant.decider().policy_for("What is it?").max_frames == 120
     assert model.config.tam_config.inductor == str(tmp_path / "mine")  # saving leaves the model as it was
 
 
@@ -179,7 +179,7 @@ def test_beams_of_a_checkpoint_are_not_followed(good, tmp_path):
 def test_special_marks_are_counted_as_they_are_written(good):
     assistant = VideoAssistant.from_pretrained(str(good))
     marks = "<|im_end|>" * 300
-    reserve = assistant.policy(f"?{marks}").context.text_reserve_tokens
+    reserve = assistant.decider().policy_for(f"?{marks}").context.text_reserve_tokens
     written = assistant.loaded.tokenizer(marks, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert len(written) == 300 * len("<|im_end|>")  # a token per byte
     assert reserve >= len(written)
@@ -190,7 +190,7 @@ def test_half_a_character_in_a_question(good):
 
     assistant = VideoAssistant.from_pretrained(str(good))
     with pytest.raises(InputError, match="half a character"):
-        assistant.policy("a \ud800")
+        assistant.decider().decide("a \ud800", 5.0)
     with pytest.raises(ConfigError, match="token_id"):
         from tam_plugin.patches.onevision.generation import followed
 

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tam_plugin import TaskDistribution, TaskType, VisualBudget
-from tam_plugin.budget import BudgetPolicy, task_instruction, time_instruction
+from tam_plugin import TaskDistribution
+from tam_plugin.budget import BudgetPolicy
 from tam_plugin.errors import ConfigError, InputError
-from tam_plugin.patches.onevision import TamOnevisionConfig, VideoTurn, build_inputs, compose_question
+from tam_plugin.patches.onevision import TamOnevisionConfig, VideoTurn, build_inputs
 from tam_plugin.patches.onevision.batching import assign_videos
-from tam_plugin.patches.onevision.demo import demo_config, demo_tokenizer
+from tam_plugin.patches.onevision.tiny import demo_config, demo_tokenizer
 
 TOKENIZER = demo_tokenizer()
 
@@ -29,7 +29,7 @@ def config(pool_mode="bilinear", **vision):
 )
 def test_placeholders_of_the_true_grid(stride, pool_mode, tokens):
     # 27 × 27 patches; one newline token at the end of the video on this host.
-    assert config(pool_mode).video_tokens(64, stride) == 64 * tokens + 1
+    assert config(pool_mode).token_layout.count(64, stride) == 64 * tokens + 1
 
 
 def test_prompt_of_the_onevision_checkpoints(frames):
@@ -74,20 +74,6 @@ def test_bad_turns(turns, words):
     assert words in str(caught.value)
 
 
-def test_question_carries_times_task_and_options():
-    budget = VisualBudget.of(2, 1, task=TaskType.SUMMARY, confidence=0.9)
-    settings_ = {"options": ["red", "blue"], "duration_s": 4.0, "timestamps_s": [0.0, 2.0]}
-    text = compose_question(" Which? ", budget, **settings_, task=True)
-    assert text.split("\n") == [
-        time_instruction(4.0, [0.0, 2.0]),
-        task_instruction(TaskType.SUMMARY),
-        "Which?",
-        "A. red",
-        "B. blue",
-    ]
-    assert compose_question("Which?", budget, **settings_, time=False) == "Which?\nA. red\nB. blue"
-
-
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(1, 30), max_size=4), min_size=1, max_size=5))
 def test_videos_are_assigned_to_the_rows_they_came_from(rows):
@@ -105,10 +91,10 @@ def test_videos_that_fill_no_row(placeholders, tokens, words):
 
 
 def test_policy_follows_the_models_grid_layout_and_context():
-    model = config(image_size=140)
-    budget = model.host_policy().budget(TaskDistribution.one_hot(4), 600.0)
-    assert budget.visual_tokens == model.video_tokens(budget.num_frames, budget.pool_stride)
-    assert model.host_policy(BudgetPolicy.fixed(8, 3)).budget().visual_tokens == 8 * 16 + 1
-    model.text_config.max_position_embeddings = 3_000
+    model, policy = config(image_size=140), BudgetPolicy.from_yaml()
+    budget = policy.adapted(model.token_layout).budget(TaskDistribution.one_hot(4), 600.0)
+    assert budget.visual_tokens == model.token_layout.count(budget.num_frames, budget.pool_stride)
+    assert BudgetPolicy.fixed(8, 3).adapted(model.token_layout).budget().visual_tokens == 8 * 16 + 1
+    model.text_config.max_position_embeddings = 8
     with pytest.raises(ConfigError, match="not one frame fits"):
-        model.host_policy()
+        policy.adapted(model.token_layout)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from tam_plugin.patches.onevision.demo import demo_tokenizer
+from tam_plugin.patches.onevision.tiny import demo_tokenizer
 from tam_plugin.patches.words import Words, encode_prompt, encode_words, holds_mark, special_tokens
 from tests.llava.tiny_models import write_tokenizer
 

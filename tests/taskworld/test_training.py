@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tam_plugin.config import TamConfig
+from tam_plugin.deciding import compose_question
 from tam_plugin.errors import InputError
 from tam_plugin.eval.taskworld import measuring, run, stages
 from tam_plugin.eval.taskworld.arms import DENSE, MIXTURE, SWITCHED, TRAINED, Arm
@@ -24,7 +25,7 @@ from tam_plugin.eval.taskworld.pretraining import pretrain
 from tam_plugin.eval.taskworld.questions import ask, with_options
 from tam_plugin.eval.taskworld.tables import table
 from tam_plugin.eval.taskworld.world import draw_clip
-from tam_plugin.patches.onevision import VideoTurn, build_inputs, compose_question, load, upgrade_dense
+from tam_plugin.patches.onevision import VideoTurn, build_inputs, load, upgrade_dense
 
 
 def model(tam=DENSE):
@@ -77,7 +78,7 @@ def test_options_are_scored_as_whole_passes_score_them(form) -> None:
     clip = draw_clip(11)
     questions = ask(clip, np.random.default_rng(0), "test")[:5]
     seen = sample(clip, fixed().budget(None, clip.duration_s), questions)
-    visual = [net.config.video_token_id] * net.config.video_tokens(len(seen.frames), seen.stride)
+    visual = [net.config.video_token_id] * net.config.token_layout.count(len(seen.frames), seen.stride)
     for question, (understood, choice) in zip(questions, likeliest(net, seen, form), strict=True):
         scores = []
         for option in question.options:
@@ -102,13 +103,12 @@ def test_options_are_scored_as_whole_passes_score_them(form) -> None:
 def test_a_turn_reads_as_the_assistant_writes_it() -> None:
     net, clip = model(), draw_clip(3)
     question = with_options(ask(clip, np.random.default_rng(0))[0])
-    budget = fixed().budget(None, clip.duration_s)
     plain = question.text.split("\n")[0]
-    assert question.text == compose_question(plain, budget, options=question.options, time=False)
+    assert question.text == compose_question(plain, options=question.options)
     frames = torch.zeros(8, 3, 72, 72)
     turn = VideoTurn(question=question.text, frames=frames, pool_stride=2, answer=question.statement)
     expected = build_inputs([turn], tokenizer(), net.config)
-    ids, labels = turns([question], [net.config.video_token_id] * net.config.video_tokens(8, 2))
+    ids, labels = turns([question], [net.config.video_token_id] * net.config.token_layout.count(8, 2))
     assert expected["input_ids"][0].tolist() == ids and expected["labels"][0].tolist() == labels
 
 
@@ -122,12 +122,9 @@ def test_upcycled_arms_start_where_stage_2_ended() -> None:
         clip = draw_clip(1)
         asked = ask(clip, np.random.default_rng(0))
         seen = sample(clip, budgets(clip, asked, by_task=arm.by_task)[0], asked[:2])
+        layout = dense.config.token_layout
         ids = torch.tensor(
-            [
-                turns(
-                    asked[:2], [dense.config.video_token_id] * dense.config.video_tokens(len(seen.frames), seen.stride)
-                )[0]
-            ]
+            [turns(asked[:2], [dense.config.video_token_id] * layout.count(len(seen.frames), seen.stride))[0]]
         )
         more = {"video_num_frames": torch.tensor([len(seen.frames)]), "video_pool_strides": torch.tensor([seen.stride])}
         with torch.inference_mode():
@@ -169,6 +166,7 @@ def test_pretraining_resumes_and_names_patches(tmp_path) -> None:
     assert sorted(named[0][signs[0]][:, 3].tolist()) == sorted(places)
 
 
+@pytest.mark.slow
 def test_the_whole_experiment_runs_and_a_second_run_adds_nothing(tmp_path, monkeypatch) -> None:
     arms = ["neither", "both", "stage 1", "tower and projector first", "both, 10 % of the data", "projectors alone"]
     monkeypatch.setattr(run, "TEST_CLIPS", 1)

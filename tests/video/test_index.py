@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from tam_plugin.video import probe_video
+from tam_plugin.video.container import open_container
 from tam_plugin.video.header import read_header
 from tam_plugin.video.in_order import scan_frames
+from tam_plugin.video.index import FrameIndex
 from tam_plugin.video.mp4 import composition_offsets
-from tam_plugin.video.packets import scan_packets
 
 from .clips import make_clip, with_first_frames_hidden
 
@@ -33,6 +34,13 @@ TOLD: dict[str, dict] = {
 }
 
 
+def indices_of(path: Path) -> tuple[FrameIndex | None, FrameIndex]:
+    """The index from the header, if it tells one, and the one from the packets."""
+    with open_container(str(path)) as opened:
+        header, packets = read_header(str(path), opened)
+        return header.index, packets.index()
+
+
 needs_table = pytest.mark.skipif(
     not hasattr(av.stream.Stream, "index_entries"), reason="this PyAV (before 17) does not show the header's table"
 )
@@ -43,8 +51,8 @@ needs_table = pytest.mark.skipif(
 def test_header_tells_what_the_packets_tell(kind: str, tmp_path: Path) -> None:
     settings = dict(TOLD[kind])
     path = make_clip(tmp_path / settings.pop("name"), **settings)
-    told, counted = read_header(str(path)).index, scan_packets(str(path))
-    assert told is not None and counted is not None
+    told, counted = indices_of(path)
+    assert told is not None
     for name in ("pts", "dts", "is_key", "shown"):
         assert np.array_equal(getattr(told, name), getattr(counted, name))
     assert told.timestamps_s.tolist() == counted.timestamps_s.tolist()
@@ -71,7 +79,7 @@ def test_headers_that_do_not_tell_all_are_not_taken(clip: Path, tmp_path: Path, 
         path = make_clip(tmp_path / "a.mp4", container_options={"movflags": "frag_keyframe+empty_moov"})
     else:
         path = make_clip(tmp_path / "a.avi", codec="mpeg4")
-    assert read_header(str(path)).index is None
+    assert indices_of(path)[0] is None
     assert probe_video(path).counted is True
 
 
@@ -84,7 +92,7 @@ def test_a_wrong_table_of_offsets_is_found_out(clip: Path, tmp_path: Path) -> No
     (tmp_path / "a.mp4").write_bytes(data)
     assert composition_offsets(str(clip), 1, 60) is not None
     assert composition_offsets(str(tmp_path / "a.mp4"), 1, 60) is None
-    assert read_header(str(tmp_path / "a.mp4")).index is None
+    assert indices_of(tmp_path / "a.mp4")[0] is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,7 @@ def test_other_files_have_no_offsets(tmp_path: Path, content: bytes) -> None:
 
 
 def test_counting_by_decoding_agrees(clip: Path) -> None:
-    by_packets, by_frames = scan_packets(str(clip)), scan_frames(str(clip))
-    assert by_packets is not None
+    _, by_packets = indices_of(clip)
+    by_frames = scan_frames(str(clip))
     assert by_frames.timestamps_s == pytest.approx(by_packets.timestamps_s)
     assert by_frames.is_keyframe.tolist() == by_packets.is_keyframe.tolist()

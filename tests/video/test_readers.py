@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tam_plugin.budget import VisualBudget
+from tam_plugin.budget import TokenLayout
 from tam_plugin.errors import InputError, TamError
 from tam_plugin.video import available_backends, probe_video, reader_pyav, sample_frames
 from tam_plugin.video.reader import check_backend
@@ -114,7 +114,7 @@ def test_auto_is_an_installed_reader() -> None:
 
 
 def test_a_budget_or_a_number(clip: Path) -> None:
-    by_budget = sample_frames(clip, VisualBudget.of(6, 2))
+    by_budget = sample_frames(clip, TokenLayout().budget(6, 2))
     assert np.array_equal(by_budget.frames, sample_frames(clip, 6).frames)
     assert len(by_budget) == 6
     assert len(sample_frames(clip, 500)) == 60

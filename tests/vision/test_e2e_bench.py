@@ -44,7 +44,7 @@ def test_rows_are_budgets_of_every_task_type_beside_the_baseline():
 def test_a_dense_checkpoint_is_its_own_baseline_and_a_tam_checkpoint_has_none(tmp_path):
     from tam_plugin import TamConfig
     from tam_plugin.patches.onevision import upgrade_dense
-    from tam_plugin.patches.onevision.demo import demo_dense_model
+    from tam_plugin.patches.onevision.tiny import demo_dense_model
 
     dense, tokenizer = demo_dense_model(image_size=70)
     for name, model in (("dense", dense), ("tam", upgrade_dense(copy.deepcopy(dense), TamConfig()))):

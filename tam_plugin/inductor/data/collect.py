@@ -21,9 +21,10 @@ from tam_plugin.inductor.data import columns as cols
 from tam_plugin.inductor.data.columns import Columns
 from tam_plugin.inductor.data.conversations import human_turns, is_conversation, medium
 from tam_plugin.inductor.data.formats import Malformed
-from tam_plugin.inductor.data.records import Record, UniqueIds, replaced_file
+from tam_plugin.inductor.data.records import Record, UniqueIds
 from tam_plugin.inductor.data.sources import Source, expand, sampled_rows
 from tam_plugin.inductor.text import prepare_query
+from tam_plugin.storage import replace_file
 
 ID_KINDS = ("own", "prefixed", "row")
 """Ids as the data has them, with the file's stem before them (``STEM/ID``), or made of file and row (``STEM:ROW``)."""
@@ -94,7 +95,7 @@ def collect(sources: Sequence[str], out: str | Path, options: CollectOptions | N
             if _same_file(source.path, out):
                 raise InputError(f"{source.path!r} is both read and written; give --out another name")
     report, ids = CollectReport(), UniqueIds()
-    with replaced_file(out) as file, tqdm(disable=None, unit=" queries", desc="collect") as bar:
+    with replace_file(out) as file, tqdm(disable=None, unit=" queries", desc="collect") as bar:
         for src, files in groups:
             before = report.kept
             for source in files:

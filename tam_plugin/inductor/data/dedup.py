@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tam_plugin.errors import InputError, require
-from tam_plugin.inductor.data.records import Record, read_records, replaced_file
+from tam_plugin.inductor.data.records import Record, read_records
+from tam_plugin.storage import replace_file
 
 SHINGLE = 4
 """Characters a shingle. Of 3 to 5 characters and 1 to 3 words it told reworded queries from different ones best."""
@@ -100,7 +101,7 @@ def dedup(
         raise InputError(f"input {str(source)!r}, output {str(out)!r} and report {str(report)!r} must be three files")
     done = DedupReport(threshold=threshold)
     kept: list[tuple[str, int | None]] = []
-    with replaced_file(report) as report_file, replaced_file(out) as file:
+    with replace_file(report) as report_file, replace_file(out) as file:
         for record, _, line in tqdm(read_records(source), disable=None, unit=" queries", desc="dedup"):
             done.read += 1
             label = record.label if keep_labels_apart else None

@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 
 from tam_plugin.errors import require
-from tam_plugin.inductor.data.records import replaced_file
 from tam_plugin.inductor.data.stats import Stats
+from tam_plugin.storage import replace_file
 
 MOST_SOURCES = 7
 """Sources with a shade of their own; the rest are drawn as one."""
@@ -48,7 +48,7 @@ def draw_classes(stats: Stats, path: str | Path) -> None:
     axes.set_xlabel("Queries", fontsize=14)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, fontsize=13, frameon=False, handlelength=2.2)
-    with replaced_file(path, binary=True) as file:
+    with replace_file(path, binary=True) as file:
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
 
 

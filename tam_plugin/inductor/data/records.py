@@ -1,4 +1,4 @@
-"""One query of a data file: what a line holds, how it is checked, read and written.
+"""One query of a data file: what a line holds, how it is checked and read.
 
 A line is a JSON object with ``id``, ``question``, ``options`` (list of texts or null), ``duration_s`` (seconds or
 null), ``dataset`` and, where they are known, ``source`` (``file:row``), ``label`` (1-8) and ``label2`` (1-8 or null).
@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tam_plugin.errors import InputError, check_unicode
 from tam_plugin.files import opened
 from tam_plugin.taxonomy import NUM_TASK_TYPES, check_duration_s
-
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -195,44 +190,3 @@ def _label(row: dict[str, Any], key: str, where: str) -> int | None:
 def is_number(value: object) -> bool:
     """Whether a value is a finite number, and not true or false."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-@contextmanager
-def replaced_file(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
-    """A file of text (UTF-8) or bytes that takes the place of ``path`` when the block ends well, else leaves nothing.
-
-    Raises:
-        InputError: the path is empty or a directory, or its folder is not there or cannot be written.
-    """
-    target = Path(path)
-    if not str(path).strip() or target.is_dir():
-        raise InputError(f"the output {str(path)!r} is no file name")
-    try:
-        handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.", suffix=".part")
-    except OSError as error:
-        raise InputError(f"the output {str(path)!r} cannot be written: {error.strerror}") from error
-    try:
-        with open(handle, "wb") if binary else open(handle, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def cut_torn_line(file: int) -> None:
-    """Cut off what follows the last end of a line in an open file; its holder has locked it."""
-    end = size = os.fstat(file).st_size
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        at = os.pread(file, end - start, start).rfind(b"\n")
-        if at >= 0:
-            end = start + at + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(file, end)
-        os.fsync(file)

@@ -6,7 +6,6 @@ base's kind whose ``tam_extensions`` say what the type is and how the budget pol
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from tam_plugin.inductor.finetuning.rows import TASK_LABELS, Row, check_ids, cut
 from tam_plugin.inductor.finetuning.students import EMBEDDED, load_student
 from tam_plugin.inductor.labels import EXTENSIONS_FIELD
 from tam_plugin.inductor.model import Inductor
+from tam_plugin.storage import part_folder
 from tam_plugin.taxonomy import NUM_TASK_TYPES, TaskExtension
 
 
@@ -72,9 +72,7 @@ def extend(
     steps = teach(student, train_rows, _ids(before, train_rows, min(options.max_tokens, student.max_tokens)), options)
     temperature = _temperature(student, before, held)
     entries = [_entry(known) for known in (*before.extensions, extension)]
-    staging = out.with_name(f".{out.name}.part")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    staging = part_folder(out)
     student.save(
         staging,
         {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.inductor import storage
+from tam_plugin.storage import move_files, replace_file
 
 RUN_FOLDER = "training"
 RUN_FILE = "run.json"
@@ -61,9 +61,8 @@ def begin(out: Path, settings: dict[str, Any]) -> None:
     (out / storage.CONFIG_FILE).unlink(missing_ok=True)
     shutil.rmtree(out / RUN_FOLDER, ignore_errors=True)
     (out / RUN_FOLDER).mkdir(parents=True)
-    partial = out / RUN_FOLDER / f"{RUN_FILE}.part"
-    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, out / RUN_FOLDER / RUN_FILE)
+    with replace_file(out / RUN_FOLDER / RUN_FILE) as file:
+        file.write(json.dumps(settings, indent=2) + "\n")
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -83,9 +82,7 @@ def publish(staging: Path, out: Path) -> None:
     (out / storage.CONFIG_FILE).unlink(missing_ok=True)
     for stale in out.glob("model*.safetensors*"):
         stale.unlink()
-    for path in sorted(staging.iterdir(), key=lambda p: p.name == storage.CONFIG_FILE):
-        os.replace(path, out / path.name)
-    shutil.rmtree(staging)
+    move_files(staging, out, last=storage.CONFIG_FILE)
     shutil.rmtree(out / RUN_FOLDER, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tam_plugin.errors import InputError, require
+from tam_plugin.files import whole_number
 from tam_plugin.inductor.tagging.settings import ChatSettings
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ MAX_BODY_BYTES = 4 << 20
 _CONNECT_S = 60.0
 _WBITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _WESTERN = frozenset({"iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "windows-1252", "cp1252"})
-_LONGEST_INTEGER = 20
 
 
 class BodyError(Exception):
@@ -76,11 +76,7 @@ def loads(text: str | bytes) -> Any:
     Raises:
         ValueError, RecursionError: it is no JSON, or is nested too deeply.
     """
-    return json.loads(text, parse_int=_integer)
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+    return json.loads(text, parse_int=whole_number)
 
 
 def open_client(settings: ChatSettings) -> httpx.AsyncClient:

@@ -11,9 +11,10 @@ from typing import Any
 from tam_plugin.errors import InputError, require
 from tam_plugin.inductor.tagging.answers import AnswerStore
 from tam_plugin.inductor.tagging.prompts import BuildMessages, prompt_version
-from tam_plugin.inductor.tagging.rows import QueryFile, Row, write_rows
+from tam_plugin.inductor.tagging.rows import QueryFile, Row
 from tam_plugin.inductor.tagging.run import Limits, Outcome, Parse, run
 from tam_plugin.inductor.tagging.settings import ChatSettings
+from tam_plugin.storage import replace_records
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ def run_job(
             limits=limits,
         )
         _say_if_stopped(job, outcome, rows, store)
-        write_rows(rejected_path, _set_aside(rows, outcome))
+        replace_records(rejected_path, _set_aside(rows, outcome))
         if not any(row["id"] in outcome.values for row in rows):
             raise InputError(f"not one query got a usable answer; the reasons are in {str(rejected_path)!r}")
-        count = write_rows(out, _given(job, rows, outcome, settings.model))
+        count = replace_records(out, _given(job, rows, outcome, settings.model))
     print(_summary(job, outcome, count, rows.num_rows, out, rejected_path), file=sys.stderr)
     return outcome
 

@@ -1,4 +1,4 @@
-"""Queries in, results out: JSON lines, read one at a time and written atomically.
+"""Queries in: JSON lines, read one at a time.
 
 A line is an object with ``id`` and ``question``, and perhaps ``options``, ``duration_s`` and ``dataset``; whatever else
 it holds is carried along.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,7 +88,7 @@ def _parse(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8"), parse_constant=_no_such_number)
         # Half a surrogate pair can be written in JSON, and neither sent nor written again.
-        dump(row)
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: expected a JSON object in UTF-8 ({error})") from error
     if not isinstance(row, dict):
@@ -111,38 +109,3 @@ def _parse(line: bytes, where: str) -> Row:
 
 def _no_such_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def dump(row: Row) -> bytes:
-    """One JSON line in UTF-8."""
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write JSON lines under another name and give the file its own once it is whole; returns how many rows it has.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        count = 0
-        with os.fdopen(descriptor, "wb") as file:
-            # mkstemp makes files that only their owner reads; this one shall be like any other.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
-            for row in rows:
-                file.write(dump(row))
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-        return count
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Checkpoints in the host's layout: loaded, upgraded, saved in part, merged."""

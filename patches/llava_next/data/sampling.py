@@ -1,0 +1,83 @@
+"""One sample of the host's training set: its question, its frames and times, and the instruction about them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from tam_plugin.budget import VisualBudget
+from tam_plugin.config import InstructionConfig
+from tam_plugin.deciding import instruction_lines
+from tam_plugin.errors import InputError
+from tam_plugin.patches.llava_next.data.marks import HUMAN, with_own_mark_first
+
+if TYPE_CHECKING:
+    from tam_plugin.video import SampledVideo
+
+FRAME_FOLDER_FPS = 2.0
+"""Frames per second that the host takes a folder of frames for."""
+FRAME_FOLDER_MARK = "shareVideoGPTV"
+"""The host reads a path with this in it as a folder of frames, by itself; such samples hide it from the host."""
+
+_VIDEO: ContextVar[SampledVideo | None] = ContextVar("tam_sampled_video", default=None)
+
+
+def current_video() -> SampledVideo | None:
+    """The frames that the host's video reader is to give back now, or None for its own."""
+    return _VIDEO.get()
+
+
+@contextmanager
+def reading(video: SampledVideo) -> Iterator[None]:
+    """Let the host's video reader give back ``video`` inside."""
+    token = _VIDEO.set(video)
+    try:
+        yield
+    finally:
+        _VIDEO.reset(token)
+
+
+def first_question(conversations: Sequence[dict[str, Any]]) -> str:
+    """The first human turn: it decides the budget, also in a conversation of many turns about the one video.
+
+    Raises:
+        InputError: there is no human turn.
+    """
+    return str(conversations[_first_human(conversations)]["value"])
+
+
+def with_instruction(
+    conversations: Sequence[dict[str, Any]],
+    budget: VisualBudget,
+    video: SampledVideo,
+    instruction: InstructionConfig,
+) -> list[dict[str, Any]]:
+    """The conversation with what the model is told of the video before the first question, as the host words it.
+
+    Args:
+        conversations: the host's turns; they are not changed.
+        budget: names the task.
+        video: duration and true times of the frames.
+        instruction: what is told.
+    """
+    turns = copy.deepcopy(list(conversations))
+    lines = instruction_lines(budget, video, instruction)
+    turn = turns[_first_human(turns)]
+    turn["value"] = with_own_mark_first(turn["value"], lines)
+    return turns
+
+
+def path_for_host(path: str) -> str:
+    """A path that makes the host ask its video reader, which then gives back the frames set aside."""
+    return os.devnull if FRAME_FOLDER_MARK in path else path
+
+
+def _first_human(conversations: Sequence[dict[str, Any]]) -> int:
+    for index, turn in enumerate(conversations):
+        if turn.get("from") in HUMAN and isinstance(turn.get("value"), str):
+            return index
+    raise InputError("the sample has no human turn: expected one with 'from': 'human' and its text in 'value'")

@@ -1,0 +1,37 @@
+"""Add-ons: installed packages that register samplers, policies, token reducers or hosts of their own.
+
+Such a package names a module in its entry points, and the module registers when it is imported::
+
+    [options.entry_points]
+    tam_plugin.addons =
+        mine = my_package.tam
+
+Add-ons are imported when a name is asked for that nothing here has, so that nobody pays for them otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+
+from tam_plugin.errors import ConfigError, TamError, reason_of
+
+GROUP = "tam_plugin.addons"
+
+
+@functools.cache
+def load() -> None:
+    """Import every add-on, once per process.
+
+    Raises:
+        ConfigError: one does not import.
+    """
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        try:
+            entry.load()
+        except TamError:
+            raise
+        except Exception as error:  # whatever a stranger's module raises
+            raise ConfigError(
+                f"the add-on {entry.name!r} ({entry.value}) does not import: {reason_of(error)}; mend or uninstall it"
+            ) from error

@@ -1,0 +1,74 @@
+"""A policy by what names it: a kind and its values, a file, or the mapping that a checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tam_plugin import addons
+from tam_plugin.budget.fixed import KIND, FixedPolicy
+from tam_plugin.budget.policy import BudgetPolicy
+from tam_plugin.budget.protocol import Policy
+from tam_plugin.config import short
+from tam_plugin.errors import ConfigError
+
+
+class PolicyKind(Protocol):
+    """Makes policies of a kind."""
+
+    def from_text(self, text: str) -> Policy:
+        """The policy of ``KIND:TEXT``; ConfigError where the text is none."""
+
+    def from_dict(self, values: dict[str, Any]) -> Policy:
+        """The policy of a mapping, as its ``to_dict`` gives it, with ``kind``; ConfigError where it is none."""
+
+
+_KINDS: dict[str, PolicyKind] = {KIND: FixedPolicy}
+
+
+def register_policy(kind: str, policies: PolicyKind) -> None:
+    """Make policies of another kind known wherever a policy is named (``--policy KIND:TEXT``, a checkpoint).
+
+    Args:
+        kind: its name, of letters, digits and underscores.
+        policies: makes them, such as the class.
+
+    Raises:
+        ConfigError: the name is taken, or none.
+    """
+    if not kind.isidentifier():
+        raise ConfigError(f"kind of policy {kind!r}: expected letters, digits and underscores")
+    if _KINDS.setdefault(kind, policies) is not policies:
+        raise ConfigError(f"kind of policy {kind!r} is registered already: choose another name")
+
+
+def unregister_policy(kind: str) -> None:
+    """Forget a kind of policy."""
+    _KINDS.pop(kind, None)
+
+
+def read_policy(policy: str | Mapping[str, Any] | None) -> Policy:
+    """The policy that a user, or a configuration, names.
+
+    Args:
+        policy: None for the default; ``KIND:TEXT`` such as ``fixed:64:2``; the path of a policy file; or a mapping.
+
+    Raises:
+        ConfigError: there is no such policy, or a field of it is missing, unknown or out of range.
+    """
+    if isinstance(policy, Mapping):
+        kind = policy.get("kind")
+        if kind is None:
+            return BudgetPolicy.from_dict(dict(policy))
+        if kind not in _KINDS:
+            addons.load()
+        if kind not in _KINDS:
+            raise ConfigError(f"policy: kind = {short(kind)}: expected one of {', '.join(_KINDS)}, or no kind")
+        return _KINDS[kind].from_dict(dict(policy))
+    kind, colon, text = (policy or "").partition(":")
+    if colon and kind not in _KINDS and kind.isidentifier() and not os.path.exists(str(policy)):
+        addons.load()
+    if colon and kind in _KINDS:
+        return _KINDS[kind].from_text(text)
+    return BudgetPolicy.from_yaml(policy)
