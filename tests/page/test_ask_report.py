@@ -61,7 +61,7 @@ def test_the_page_says_what_the_command_says(capsys, sample_clip, model, tmp_pat
 def test_the_budget_stands_beside_the_baseline(capsys, sample_clip, model, tmp_path):
     values, page = ask(capsys, sample_clip, model, tmp_path / "case.html")
     # This model's grid of 6 pooled by 2 leaves 3 × 3 tokens; this host ends a video with one newline token.
-    fixed = BudgetPolicy.fixed(64, 2, grid=6, newline_position="one_token").budget()
+    fixed = BudgetPolicy.fixed(64, 2, TokenLayout(grid=6, newline_position="one_token")).budget()
     assert (fixed.tokens_per_frame, fixed.visual_tokens) == (9, 64 * 9 + 1)
     wanted = {
         "frames": (values["num_frames"], 64),
