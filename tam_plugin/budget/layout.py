@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 import numbers
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from tam_plugin.bounds import MAX_FRAMES
 from tam_plugin.budget.reducers import reducer_named
 from tam_plugin.budget.visual_budget import VisualBudget
 from tam_plugin.config import POOL_MODES, ProjectorConfig
@@ -139,16 +141,16 @@ class TokenLayout:
         return rows
 
     def frames_within(self, tokens: int, stride: int) -> int:
-        """The most frames at ``stride`` whose tokens are at most ``tokens``; 0 if not one fits."""
+        """The most frames at ``stride`` whose tokens are at most ``tokens``; 0 if not one fits.
+
+        A token reducer's count need not grow evenly, and may stop growing: then the answer is :data:`MAX_FRAMES`.
+        """
+        if self.reducer is not None:
+            counts = range(1, MAX_FRAMES + 1)
+            return bisect.bisect_right(counts, tokens, key=lambda num_frames: self.count(num_frames, stride))
         fixed = self.count(0, stride)
         per_frame = self.count(1, stride) - fixed
-        most = max(0, (tokens - fixed) // per_frame) if per_frame else 0
-        if self.reducer is not None:  # its count need not grow evenly
-            while self.count(most + 1, stride) <= tokens:
-                most += 1
-            while most and self.count(most, stride) > tokens:
-                most -= 1
-        return most
+        return max(0, (tokens - fixed) // per_frame) if per_frame else 0
 
     def budget(self, num_frames: int, pool_stride: int, **decision: Any) -> VisualBudget:
         """A budget of ``num_frames`` frames at ``pool_stride`` with its tokens worked out.

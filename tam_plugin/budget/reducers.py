@@ -18,7 +18,7 @@ class TokenReducer(Protocol):
     """
 
     def shape(self, num_frames: Any, tokens_per_frame: Any) -> tuple[Any, Any]:
-        """What is left of ``[T, P, D]``: T' and P'.
+        """What is left of ``[T, P, D]``: T' and P', of which neither falls where T or P grows.
 
         Args:
             num_frames: T, a number or an array ``[N]``; 0 leaves 0.

@@ -19,6 +19,12 @@ def policy_values(policy: Policy) -> dict[str, Any]:
     return json.loads(json.dumps(policy.to_dict()))
 
 
+def layout_values(policy: Policy) -> dict[str, Any]:
+    """What of the model's token layout and context a policy's budgets depend on."""
+    context = policy_values(policy).get("context", {}).get("max_context_tokens", policy.layout.context_tokens)
+    return policy.layout.to_dict() | {"max_context_tokens": context}
+
+
 def plan_command(
     data: str,
     out: str,
@@ -66,7 +72,9 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
     """
     from tam_plugin.inductor.stored import inductor_fingerprint
 
-    found = difference(plans.header["policy"], policy_values(policy))
+    found = difference(plans.header["policy"], policy_values(policy)) or difference(
+        plans.header["layout"], layout_values(policy), "layout"
+    )
     what = "for another policy or layout"
     if found is None:
         planned, now = plans.header["inductor"], inductor_fingerprint(inductor)

@@ -40,6 +40,7 @@ def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: A
     data_args = host.data_args
     given = getattr(getattr(data_args, "tam_args", None), "tam_policy", None)
     policy_file = given or (config.policy if isinstance(config.policy, str) else None)
+    needs_model = (policy_file is None and config.policy is not None) or planner.layout.reducer is not None
     command = plan_command(
         str(data_args.data_path),
         folder,
@@ -47,7 +48,7 @@ def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: A
         policy_file=policy_file,
         inductor=config.inductor,
         video_folder=data_args.video_folder,
-        model=model if policy_file is None and config.policy is not None else None,
+        model=model if needs_model else None,
     )
     try:
         plans = Plans(folder)
