@@ -33,5 +33,5 @@ def load() -> None:
             raise
         except Exception as error:  # whatever a stranger's module raises
             raise ConfigError(
-                f"the add-on {entry.name!r} ({entry.value}) does not import: {reason_of(error)}; mend or uninstall it"
+                f"the add-on {entry.name!r} ({entry.value}) cannot be imported: {reason_of(error)}; fix or uninstall it"
             ) from error

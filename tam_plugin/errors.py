@@ -45,7 +45,7 @@ def check_unicode(*texts: str, what: str = "the text") -> None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise InputError(
-                f"{what} {text[:60]!r} holds half a character (a lone surrogate): expected valid Unicode"
+                f"{what} {text[:60]!r} contains a lone surrogate (half a character): expected valid Unicode"
             ) from None
 
 

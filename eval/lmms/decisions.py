@@ -64,7 +64,7 @@ class RequestDecider:
         policy = settings.own_policy() or model.policy
         if policy is None:
             raise ConfigError(
-                f"{settings.pretrained!r} is no TAM checkpoint and so has no policy: pass policy=fixed:FRAMES:STRIDE "
+                f"{settings.pretrained!r} is not a TAM checkpoint and has no policy: pass policy=fixed:FRAMES:STRIDE "
                 "or policy=FILE in model_args"
             )
         self.policy = policy if settings.max_frames is None else policy.capped(settings.max_frames)

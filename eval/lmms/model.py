@@ -102,7 +102,7 @@ class TamModel(lmms):
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[Any]:
         """Not supported, as in the baseline."""
-        raise NotImplementedError("TAM models answer one round a video; take a task of one round")
+        raise NotImplementedError("TAM models answer one round per video; choose a task with one round")
 
     def clean(self) -> None:
         """Called by lmms-eval after the last request: say what failed, and put it into the results."""

@@ -37,8 +37,9 @@ class Earlier:
         for record in read_log(path):
             if record.get("evaluation") != self.evaluation:
                 raise ConfigError(
-                    f"model_args: log = {log!r} is of an evaluation with other weights, policy, Inductor or arguments "
-                    f"(task {record['task']}, row {record['doc_id']}): resume with those, or name a new file"
+                    f"model_args: log = {log!r} belongs to an evaluation with other weights, policy, Inductor or "
+                    f"arguments (task {record['task']}, row {record['doc_id']}): resume with the same ones, "
+                    "or name a new file"
                 )
             if record.get("error") is None:
                 self._records[str(record.get("request"))] = record

@@ -105,7 +105,7 @@ def points(path: Path, runs: Mapping[str, tuple[float, float]]) -> None:
             fill = "black" if number % 2 == 0 else "white"
             marker = MARKERS[number % len(MARKERS)]
             axes.plot(flops / scale, accuracy, marker, color="black", markerfacecolor=fill, markersize=17, label=name)
-        axes.set_xlabel(f"{unit} a request (mean)")
+        axes.set_xlabel(f"{unit} per request (mean)")
         axes.set_ylabel("accuracy, mean over tasks")
         axes.margins(0.25)
         axes.grid(alpha=0.4)

@@ -73,7 +73,7 @@ def operations(runs: Sequence[Run], folder: Path, model: str | None, preset: str
         blocks += [Table(heads, rows), Paragraph(f"{text}tokens in the sample log.")]
     if points:
         figures.points(folder / OPERATIONS, points)
-        blocks.append(Figure(OPERATIONS, "Accuracy over FLOPs, a point a run"))
+        blocks.append(Figure(OPERATIONS, "Accuracy over FLOPs, one point per run"))
     return [*blocks, *([Items([f"Not shown: {reason}" for reason in missing])] if missing else [])]
 
 
@@ -98,7 +98,7 @@ def routing_of(run: Run, folder: Path) -> list[Block]:
     logged = "" if run.log is None else f" of {sum(bool(r.get('frames')) for r in run.log)} that were computed"
     return [
         *blocks,
-        Paragraph(f"{len(run.routing)} requests{logged} have counts: {counts[0].sum():.0f} assignments a layer."),
+        Paragraph(f"{len(run.routing)} requests{logged} have counts: {counts[0].sum():.0f} assignments per layer."),
         Figure(HEATMAP, "Share of each expert by layer, task type and length of the video"),
         Paragraph("Share of each expert over all requests; E·Σ f² is 1 where all take alike, E where one takes all."),
         Table(heads, rows),

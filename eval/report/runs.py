@@ -71,7 +71,7 @@ def read_run(name: str, folder: str | Path) -> Run:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is no folder: expected the results folder of an evaluation")
+        raise InputError(f"{str(folder)!r} is not a folder: expected the results folder of an evaluation")
     run = Run(name=name, folder=folder)
     files = sorted(f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder)))
     results = sorted((f for f in files if f.name.endswith(RESULTS)), key=lambda file: file.name)

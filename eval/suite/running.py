@@ -139,7 +139,7 @@ def _run_one(suite: Suite, run: Run, benchmark: Benchmark, lock: int, say: Calla
         return Outcome(benchmark=benchmark, state="done before", tasks=tasks, results=results, reason=reason)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / OUTPUT
-    say(f"{benchmark.name}: {'goes on' if (folder / SAMPLES).exists() else 'starts'}, output in {log}")
+    say(f"{benchmark.name}: {'resumes' if (folder / SAMPLES).exists() else 'starts'}, output in {log}")
     code = call(run.command(suite, benchmark, tasks), log, {**os.environ, **environment(suite)}, lock)
     results = complete_results(folder / RESULTS, tasks)
     # lmms-eval leaves with 0 after most errors: what counts is the results file.

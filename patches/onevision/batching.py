@@ -31,7 +31,7 @@ def split_videos(
             "expected [sum of frames, 3, S, S]"
         )
     if len(strides) != len(counts):
-        raise InputError(f"{len(strides)} video_pool_strides for {len(counts)} videos: expected one a video")
+        raise InputError(f"{len(strides)} video_pool_strides for {len(counts)} videos: expected one per video")
     return frames, counts, strides
 
 

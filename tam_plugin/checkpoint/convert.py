@@ -80,7 +80,7 @@ def upcycle(
     if layout.tam is not None:
         raise ConfigError(
             f"{layout.where} is a TAM checkpoint already ({_experts(layout.tam)}): expected a dense one; "
-            "--dense average makes one of it"
+            "--dense average converts it to one"
         )
     tam = layout.complete(tam, pool_mode_given=pool_mode_given)
     change = to_mixture(source, layout, tam, seed)
@@ -166,7 +166,7 @@ def _convert(
     whole = sum(file.whole is not None for file in files)
     notes = list(notes)
     if source.left_out:
-        notes.append(f"left behind: {', '.join(source.left_out)}")
+        notes.append(f"not copied: {', '.join(source.left_out)}")
     if transfer == "link" and whole:
         notes.append(
             "linked shards share their bytes with the source: save later models elsewhere, or convert with --copy"

@@ -115,7 +115,7 @@ def check_target(folder: Path, header: dict[str, Any], *, overwrite: bool) -> li
     if held:
         raise InputError(
             f"{str(folder)!r} belongs to another conversion ({_difference(held[0], header)}): give the same source and "
-            "settings to resume it, --overwrite to begin anew, or another folder"
+            "settings to resume it, --overwrite to start again, or another folder"
         )
     inside = [path.name for path in folder.iterdir() if path.name != JOURNAL]
     if inside:

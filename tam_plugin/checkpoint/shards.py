@@ -115,7 +115,7 @@ class TorchShard(Shard):
         for name, tensor in self._tensors().items():
             kind = _dtype_name(tensor)
             if kind is None or not isinstance(name, str):
-                raise InputError(f"{str(path)!r}: {name} is no tensor of a usable dtype")
+                raise InputError(f"{str(path)!r}: {name} is not a tensor of a supported dtype")
             held = tensor.untyped_storage().nbytes()
             if tensor.numel() * tensor.element_size() > held:
                 raise InputError(

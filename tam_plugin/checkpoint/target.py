@@ -88,7 +88,7 @@ def resolve_transfer(wanted: str | None, source: Source, target: Path, files: li
     same = all(file.whole is None or file.whole.stat().st_dev == place.stat().st_dev for file in files)
     if wanted == "link" and not same:
         raise InputError(
-            f"--link: {str(source.folder)!r} and {str(target)!r} are on different file systems; take --copy"
+            f"--link: {str(source.folder)!r} and {str(target)!r} are on different file systems; use --copy"
         )
     return wanted or ("link" if same else "copy")
 
@@ -144,7 +144,7 @@ def _put(file: File, path: Path, transfer: str, traffic: Traffic, chunk_bytes: i
         try:
             link_file(file.whole, path)
         except OSError as error:
-            raise InputError(f"{str(file.whole)!r} cannot be linked ({error.strerror}): take --copy") from error
+            raise InputError(f"{str(file.whole)!r} cannot be linked ({error.strerror}): use --copy") from error
 
 
 def _remove_strangers(target: Path, files: list[File]) -> None:

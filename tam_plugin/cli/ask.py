@@ -29,9 +29,11 @@ def add_parser(subparsers) -> None:
         help="a TAM or llava-hf LLaVA-OneVision checkpoint (default: a demonstration model of drawn clips)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="length of the answer, at most")
-    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames as one picture")
-    parser.add_argument("--report", metavar="FILE.html", help="write decision, frames, experts, answer as a page")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=128, metavar="N", help="longest answer, in tokens (default: 128)"
+    )
+    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames to one image")
+    parser.add_argument("--report", metavar="FILE.html", help="write decision, frames, experts and answer as a page")
     parser.set_defaults(run=run)
 
 

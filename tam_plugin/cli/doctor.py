@@ -45,10 +45,12 @@ def add_parser(subparsers) -> None:
         action="append",
         choices=tuple(JOBS),
         metavar="JOB",
-        help="look at this job alone, and exit with 1 if it cannot run; may be repeated: "
+        help="check only this job, and exit with 1 if it cannot run; may be repeated: "
         + ", ".join(f"{job} ({words})" for job, words in JOBS.items()),
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT, lmms-eval")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT and lmms-eval"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
     parser.set_defaults(run=run)
 
@@ -166,7 +168,7 @@ def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
 
 def _describe_patches(host: str, rows: list[dict[str, str]], error: str | None, *, verbose: bool) -> list[str]:
     if error is not None:
-        return [f"patches of {host}: none is applied, because of the reason given at train ({len(rows)} records)"]
+        return [f"patches of {host}: none is applied, for the reason given under train ({len(rows)} records)"]
     applied = sum(row["state"] == "applied" for row in rows)
     hint = "" if verbose else " (-v lists them)"
     lines = [f"patches of {host}: {applied} applied, {len(rows) - applied} not needed here{hint}"]

@@ -49,12 +49,12 @@ def probe_in_process(name: str) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return _verdict(False, f"it was not done after {LIMIT_S:.0f} s")
+        return _verdict(False, f"it did not finish within {LIMIT_S:.0f} s")
     with contextlib.suppress(ValueError, IndexError):
         found = json.loads(ran.stdout.splitlines()[-1])
         if ran.returncode == 0 and isinstance(found, dict):
             return found
-    last = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    last = (ran.stderr.strip().splitlines() or ["it printed nothing"])[-1]
     return _verdict(False, f"its process {_end(ran.returncode)}: {last}")
 
 
@@ -118,7 +118,7 @@ def _hub_cache() -> str:
         return f"{folder}, which cannot be read: {there}: {error.strerror}"
     if not os.access(there, os.W_OK):
         return f"{folder}, which cannot be written: {there} is read-only"
-    return f"{folder}{'' if there == folder else ', made when it is first needed'}"
+    return f"{folder}{'' if there == folder else ', created when it is first needed'}"
 
 
 def _host(module: str, class_name: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _training_notes() -> list[str]:
     from tam_plugin.installing import installed_version
 
     lacks = [
-        (not torch.cuda.is_available(), "no CUDA device is here"),
+        (not torch.cuda.is_available(), "no CUDA device was found"),
         (installed_version("flash-attn") is None, "no flash-attn: pass --attn_implementation sdpa"),
         (installed_version("deepspeed") is None, "no DeepSpeed: leave --deepspeed out, or pip install 'deepspeed'"),
         (installed_version("peft") is None, "no peft: no LoRA"),
@@ -191,7 +191,7 @@ def _patch_rows(patcher: Patcher) -> list[dict[str, str]]:
         why = ""
         if row["state"] == "not needed":
             useful = records[row["name"]].is_useful()
-            why = "the host does not need it here" if useful else "this release of the host has nothing of the kind"
+            why = "the host does not need it here" if useful else "this release of the host has no such code"
         rows.append({**row, "because": why})
     return rows
 

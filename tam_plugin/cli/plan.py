@@ -16,7 +16,7 @@ def add_parser(subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser("plan", help="task type, visual budget and frames of a question about a video")
     common.add_question_arguments(parser)
-    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames as one picture")
+    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames to one image")
     parser.set_defaults(run=run)
 
 

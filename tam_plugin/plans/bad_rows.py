@@ -115,7 +115,7 @@ def read_skip_header(path: str) -> dict[str, Any]:
             f"{path!r} cannot be read: {reason}; expected the {FILE_NAME} that 'tam plan-data' wrote"
         ) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header.get("data"), list):
-        raise InputError(f"{path!r} is no list of bad rows: expected the {FILE_NAME} that 'tam plan-data' wrote")
+        raise InputError(f"{path!r} is not a list of bad rows: expected the {FILE_NAME} that 'tam plan-data' wrote")
     return header
 
 

@@ -79,7 +79,7 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
         what, found = "for another data file", other_file(plans.header["data"], data_files)
     if found is not None:
         raise ConfigError(
-            f"the plans in {plans.folder!r} were made {what}: {found}. Make them anew, in another folder or after "
+            f"the plans in {plans.folder!r} were made {what}: {found}. Make them again, in another folder or after "
             f"deleting that one: {command}"
         )
 

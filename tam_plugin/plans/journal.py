@@ -145,7 +145,7 @@ class ChunkJournal:
                     raise ValueError(f"chunk {place} belongs to another shard")
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"{shard_journal.path}:{number}: damaged ({str(error)[:100]}); delete the file to begin anew"
+                    f"{shard_journal.path}:{number}: damaged ({str(error)[:100]}); delete the file to start again"
                 ) from error
             self._note(place, chunk, shard_journal, start)
 
@@ -207,7 +207,7 @@ def check_folder(out: str | Path) -> None:
             or (name.startswith(_LEFT_STARTS) and name.endswith(PART_SUFFIX))
         ):
             continue
-        raise InputError(f"--out {str(out)!r} holds {name!r}, which is no file of plans; give a folder of its own")
+        raise InputError(f"--out {str(out)!r} holds {name!r}, which does not belong to plans; give a folder of its own")
 
 
 def shards_in(out: str | Path) -> list[Shard]:
@@ -242,7 +242,9 @@ def refuse_other(out: str | Path, before: dict[str, Any], now: dict[str, Any], *
     """
     found = difference({key: before.get(key) for key in now}, now)
     if found:
-        raise InputError(f"--out {str(out)!r} holds {state} made otherwise: {found}; give another folder or delete it")
+        raise InputError(
+            f"--out {str(out)!r} holds {state} made with other settings: {found}; give another folder or delete it"
+        )
 
 
 @contextmanager

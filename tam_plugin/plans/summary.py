@@ -109,7 +109,7 @@ def as_markdown(counts: Mapping[str, Any]) -> str:
     if counts["bad_durations"] or contradictory:
         lines += [
             "",
-            f"Durations that count for nothing: rows whose duration is not a number of seconds above 0: "
+            f"Durations that are ignored: rows whose duration is not a number of seconds above 0: "
             f"{counts['bad_durations']}; samples whose rows give different ones: {contradictory}.",
         ]
     if bad["all"]:

@@ -197,7 +197,7 @@ def read_header(folder: str | Path) -> dict[str, Any]:
         ) from None
     version = header.get("format")
     if version != FORMAT:
-        raise InputError(f"{str(path)!r}: format {version!r}, expected {FORMAT}; make the plans anew")
+        raise InputError(f"{str(path)!r}: format {version!r}, expected {FORMAT}; make the plans again")
     return header
 
 
@@ -212,7 +212,9 @@ def _mapped(path: Path, size: int | None) -> dict[str, NDArray[Any]]:
     """The tensors of a safetensors file as views of one memory map (the library's own NumPy reader copies them)."""
     try:
         if path.stat().st_size != size:
-            raise InputError(f"{str(path)!r} has {path.stat().st_size} bytes, its header says {size}; make it anew")
+            raise InputError(
+                f"{str(path)!r} has {path.stat().st_size} bytes, but its header says {size}; make it again"
+            )
         header = read_table_header(path)
         content = np.memmap(path, np.uint8, "r", offset=header.data_start)
         columns = {}

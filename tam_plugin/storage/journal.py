@@ -52,7 +52,7 @@ def json_line(record: Mapping[str, Any]) -> bytes:
 
 
 def read_journal(
-    path: str | os.PathLike[str], *, max_bytes: int | None = None, remedy: str = "delete the file to begin anew"
+    path: str | os.PathLike[str], *, max_bytes: int | None = None, remedy: str = "delete the file to start again"
 ) -> Iterator[Line]:
     """The whole lines of a journal, which another process may be adding to.
 
@@ -215,7 +215,7 @@ class Journal:
 
     @property
     def _remedy(self) -> str:
-        return f"delete the file to begin anew, or {self._alternative}"
+        return f"delete the file to start again, or {self._alternative}"
 
     def __enter__(self) -> Journal:
         return self

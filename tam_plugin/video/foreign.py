@@ -1,4 +1,4 @@
-"""Readers of other libraries, checked: decord and torchcodec return other frames than asked for on some files, and
+"""Readers of other libraries, checked: decord and torchcodec return frames other than those requested on some files, and
 neither says which frames are damaged.
 
 So PyAV reads the same frames first (it proves them, and knows damage), and each picture of the other library must be
@@ -45,7 +45,7 @@ def take_checked(request: ReadRequest, backend: str, start: int, pictures: NDArr
     for row, picture in zip(rows, pictures, strict=True):
         if row not in exempt and not _same(picture, request.out[row], scaled=request.scales):
             raise InputError(
-                f"video {one_line(request.path)}: {backend} returns another picture than libav shows for frame "
+                f"video {one_line(request.path)}: {backend} returns a different picture than libav for frame "
                 f"{request.indices[row]}; use backend 'pyav', which reads this file"
             )
     request.out[start : start + len(pictures)] = pictures

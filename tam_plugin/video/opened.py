@@ -238,7 +238,9 @@ class Video(AbstractContextManager["Video"]):
                 ) from error
             if taken is not None:
                 return taken, indices
-        raise InputError(f"{self._name}: its frames cannot be counted, each reading finds other ones; re-encode it")
+        raise InputError(
+            f"{self._name}: its frames cannot be counted, since each reading finds different ones; re-encode it"
+        )
 
     @property
     def _name(self) -> str:

@@ -57,6 +57,8 @@ def _experts(tasks: Sequence[AnyTask | None], frames: Sequence[int], num_experts
     experts: list[int] = []
     for video, (task, count) in enumerate(zip(tasks, frames, strict=True)):
         if task is None:
-            raise InputError(f"video {video} has no task type: router_mode by_task needs the Inductor's opinion of it")
+            raise InputError(
+                f"video {video} has no task type: router_mode by_task needs the Inductor's prediction for it"
+            )
         experts += [expert_of_task(task, num_experts)] * count
     return experts

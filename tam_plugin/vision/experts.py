@@ -114,7 +114,7 @@ class StackedExperts(nn.Module):
                 return "grouped"
             raise ConfigError(
                 f"MoeConfig.backend = 'grouped': grouped GEMM cannot run on {device_type} in {dtype}: {reason}; "
-                "take 'auto' or 'reference'"
+                "use 'auto' or 'reference'"
             )
         trains_weights = torch.is_grad_enabled() and weight.requires_grad
         faster = reason is None and grouped_is_faster(

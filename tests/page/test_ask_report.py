@@ -66,7 +66,7 @@ def test_the_budget_stands_beside_the_baseline(capsys, sample_clip, model, tmp_p
     wanted = {
         "frames": (values["num_frames"], 64),
         "pooling stride": (values["pool_stride"], 2),
-        "tokens a frame": (values["tokens_per_frame"], 9),
+        "tokens per frame": (values["tokens_per_frame"], 9),
         "visual tokens": (values["visual_tokens"], 577),
     }
     shown = {row[0]: row[1:] for row in page.rows}

@@ -164,7 +164,7 @@ def _small_files(folder: Path, base: Source) -> tuple[list[Path], list[str]]:
     """The base's small files, with the run's tokenizer in place of the base's if it has one."""
     known = {*_TOKENIZER, *_BESIDE_TOKENIZER}
     own = [folder / name for name in sorted(known) if (folder / name).is_file()]
-    notes = [f"left behind: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
+    notes = [f"not copied: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
     own = [path for path in own if not_taken(path) is None]
     if any(path.name in _TOKENIZER for path in own):
         return [*own, *(path for path in base.others if path.name not in known)], notes

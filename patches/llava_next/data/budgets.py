@@ -98,7 +98,7 @@ class BudgetPlanner:
         if planned is None and plans.is_bad(np.array([key], np.uint64))[0]:
             raise InputError(f"'tam plan-data' found that it cannot be used; the reason is in {plans.folder!r}")
         if planned is None:
-            raise ConfigError(f"--tam_plans {plans.folder!r}: no plan for the sample with id {sample_id!r}")
+            raise ConfigError(f"--tam_plans {plans.folder!r}: there is no plan for the sample with id {sample_id!r}")
         if not planned.flags & UNKNOWN:
             return self._as_budget(planned)
         info = probe()
