@@ -53,8 +53,8 @@ def checkpoint_config(name_or_path: str) -> dict[str, Any]:
     """config.json of a checkpoint that is about to be loaded, its folder and its sizes checked.
 
     Raises:
-        InputError: there is none, or the folder holds what no checkpoint holds.
-        ConfigError: a size is none that a model has.
+        InputError: there is none, or the folder contains files that do not belong in a checkpoint.
+        ConfigError: a size is out of range.
     """
     values = read_config(name_or_path)
     if os.path.isdir(name_or_path):

@@ -98,7 +98,7 @@ class RequestDecider:
 
         Raises:
             InputError: there is no question to decide by, the video cannot be used, or the text fills the context.
-            ConfigError: no other request would fare better.
+            ConfigError: every other request would fail in the same way.
         """
         path = request.video()
         question = question_of(request.context, request.doc)

@@ -89,13 +89,13 @@ class TamModel(lmms):
         return self.settings.batch_size
 
     def generate_until(self, requests: Sequence[Any]) -> list[Any]:
-        """An answer a request."""
+        """One answer per request."""
         return self._run(requests, self._generate)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
-        """Loss and greediness of a continuation a request.
+        """Loss and greediness of one continuation per request.
 
-        The loss is the mean negative log-likelihood a token, over the continuation and what ends the turn, as the
+        The loss is the mean negative log-likelihood per token, over the continuation and what ends the turn, as the
         baseline gives it and lmms-eval's tasks compare it (the least one wins).
         """
         return self._run(requests, lambda decided, _: self.host_model.score([d.row for d in decided]))

@@ -1,4 +1,4 @@
-"""What a model hands back to lmms-eval for a request, in forms that it neither misreads nor keeps."""
+"""What a model returns to lmms-eval for a request, in forms that it neither misreads nor caches."""
 
 from __future__ import annotations
 

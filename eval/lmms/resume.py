@@ -49,7 +49,7 @@ class Earlier:
         return {"evaluation": self.evaluation, "request": _key(request)}
 
     def find(self, request: Request) -> dict[str, Any] | None:
-        """The record of the very same request, if it had an answer; answers that are drawn are drawn anew."""
+        """The record of exactly this request, if it had an answer; sampled answers are drawn again."""
         if request.continuation is None and sampling_options(request.generation)["do_sample"]:
             return None
         return self._records.get(_key(request))

@@ -50,7 +50,7 @@ def budgets(run: Run, folder: Path, model: str | None, preset: str | None) -> li
 
 
 def operations(runs: Sequence[Run], folder: Path, model: str | None, preset: str | None) -> list[Block]:
-    """Accuracy over FLOPs (as Tab. 5c), a point a run."""
+    """Accuracy over FLOPs (as Tab. 5c), one point per run."""
     blocks: list[Block] = [Heading("Accuracy and FLOPs (Tab. 5c)")]
     rows, missing, points = [], [], {}
     for run in runs:

@@ -33,8 +33,8 @@ class Run:
         scores: lmms-eval's own figures, by task and ``metric,filter``.
         counts: number of rows, by task.
         samples: lmms-eval's samples.
-        log: a line a request; None where there is no sample log.
-        routing: a line a request; None where there is no routing log.
+        log: one line per request; None where there is no sample log.
+        routing: one line per request; None where there is no routing log.
         training: folders with a trainer's state.
         notes: what a reader must know of the files.
     """

@@ -1,4 +1,4 @@
-"""Runs a suite: one process of lmms-eval a benchmark, its output and its sample log beside its results."""
+"""Runs a suite: one process of lmms-eval per benchmark, its output and its sample log beside its results."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def left_out(benchmark: Benchmark, tasks: Sequence[str]) -> str | None:
 
 
 def run_suite(suite: Suite, run: Run, say: Callable[[str], None]) -> list[Outcome]:
-    """Run every benchmark that has no complete results yet; the same call again resumes after a kill.
+    """Run every benchmark that has no complete results yet; calling it again resumes after a kill.
 
     Args:
         suite: the benchmarks.

@@ -43,7 +43,7 @@ def _needed(module: ModuleType) -> bool:
 def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def load_model(self: Any, device_map: Any = None) -> Any:
-        """As the host's; inside another model's loading, build the encoder empty and leave its weights to that."""
+        """Like the host's; inside another model's loading, build the encoder empty and leave its weights to that."""
         import torch
         from torch import nn
 

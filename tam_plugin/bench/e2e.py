@@ -168,7 +168,7 @@ def _measure(ways: list[WholeAnswer], subject: Subject, args: argparse.Namespace
 
 
 def describe_rows(rows: list[dict[str, Any]]) -> list[str]:
-    """The table for people."""
+    """The table in human-readable form."""
     width = max(len(row["name"]) for row in rows)
     head = f"{'':<{width}}{'frames':>8}{'tokens':>8}{'median':>11}{'ratio':>7}{'CPU':>7}{'peak MiB':>10}{'ratio':>7}"
     lines = [f"{head}{'TFLOPs':>10}{'ratio':>7}  seconds: frames, tower, prefill, decoding, rest"]

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ``rows`` with seconds per query, ``queries_per_second`` of the batched row, ``threads``, ``load_seconds``.
 
     Raises:
-        InputError: fewer than one round or one query a batch.
+        InputError: fewer than one round or one query per batch.
     """
     if args.rounds < 1 or args.batch < 1:
         raise InputError(f"--rounds and --batch must be at least 1, got {args.rounds} and {args.batch}")

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         InputError: no frame or round, a stride without a projector, ``cuda`` without a GPU, or ``7b`` without one.
-        TamError: the GPU's memory does not suffice, or a loss is not finite.
+        TamError: the GPU does not have enough memory, or a loss is not finite.
     """
     import torch
 

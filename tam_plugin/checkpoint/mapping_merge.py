@@ -27,7 +27,7 @@ class Parts:
         configs: the files that ``config`` and the adapter's scale come from.
         others: the small files that go along.
         remembered: see :meth:`~tam_plugin.checkpoint.TensorLayout.remembered`; None where nothing is known.
-        notes: what a person should know.
+        notes: notes for the user.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class Parts:
         return [*dict.fromkeys(self.tensors.values()), *([self.adapter.shard] if self.adapter else [])]
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for shard in self.shards:
             shard.close()
 

@@ -25,7 +25,7 @@ ITEM_BYTES = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
 }
-"""Bytes an element, by the names of safetensors."""
+"""Bytes per element, by the names of safetensors."""
 
 REMAP_BYTES = 256 << 20
 """A mapped ``.bin`` file is mapped anew after so many bytes, so that its pages do not add up."""
@@ -61,7 +61,7 @@ class Shard:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class SafetensorsShard(Shard):

@@ -36,7 +36,7 @@ class Options:
 
     Attributes:
         transfer: ``link`` or ``copy`` the unchanged shards; None links where one file system holds both.
-        overwrite: begin anew in a folder that holds something else.
+        overwrite: start again in a folder that holds something else.
         chunk_bytes: bytes in memory at once.
         max_shard_bytes: size of new shards, at most (one tensor may be larger).
         progress: show a bar when stderr is a terminal.

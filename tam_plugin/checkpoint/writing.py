@@ -82,7 +82,7 @@ class Traffic:
     on_write: Callable[[int], object] = lambda _: None
 
     def wrote(self, count: int) -> None:
-        """Count a piece."""
+        """Count a piece that was written."""
         self.written += count
         self.on_write(count)
 

@@ -198,7 +198,7 @@ def _of_damage(damaged: list[int]) -> str | None:
 
 
 def describe(values: dict[str, Any]) -> str:
-    """The decision for people."""
+    """The decision in human-readable form."""
     times = values["timestamps_s"]
     span = f"{times[0]:.2f} s" if len(times) == 1 else f"{times[0]:.2f} s to {times[-1]:.2f} s"
     fallback, extension = values["fallback"], values.get("extension")

@@ -48,7 +48,7 @@ def _add_collect(steps) -> None:
 
 
 def run_collect(args: argparse.Namespace) -> int:
-    """Collect, list what was malformed, sum up."""
+    """Collect queries, list malformed rows, and print a summary."""
     from tam_plugin.inductor.data.collect import CollectOptions, collect
     from tam_plugin.inductor.data.columns import parse_columns
 
@@ -85,7 +85,7 @@ def _add_dedup(steps) -> None:
 
 
 def run_dedup(args: argparse.Namespace) -> int:
-    """Deduplicate and sum up."""
+    """Deduplicate queries and print a summary."""
     from tam_plugin.inductor.data.dedup import dedup
 
     report = dedup(

@@ -1,4 +1,4 @@
-"""``tam data tag``, ``paraphrase`` and ``translate``: a language model labels queries, or says them anew."""
+"""``tam data tag``, ``paraphrase`` and ``translate``: a language model labels, paraphrases or translates queries."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, and write the results."""
+    """Send the requests and write the results."""
     from tam_plugin.inductor.tagging.run import Limits
     from tam_plugin.inductor.tagging.settings import ChatSettings, read_key
     from tam_plugin.inductor.tagging.spending import Prices

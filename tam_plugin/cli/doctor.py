@@ -27,7 +27,7 @@ JOBS = {
     "serve": "a serving engine",
     "decode": "reading videos",
 }
-"""Job → what it is, in words."""
+"""Job → its description."""
 
 _NO_ENGINE = {
     "ready": False,
@@ -56,7 +56,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print versions at once and each verdict as it comes; 1 if a job that was asked for cannot run."""
+    """Print versions at once and each verdict as it arrives; returns 1 if a requested job cannot run."""
     jobs = tuple(args.jobs or JOBS)
     report = _versions()
     if not args.json:
@@ -115,7 +115,7 @@ def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:
 
 
 def _more(running: dict[str, Future]) -> dict[str, Any]:
-    """What is told beside the verdicts."""
+    """The parts of the report other than the verdicts."""
     machine = running["machine"].result()
     train, evaluate = (running[job].result() if job in running else {} for job in ("train", "evaluate"))
     failed = machine.get("detail")
@@ -130,7 +130,7 @@ def _more(running: dict[str, Future]) -> dict[str, Any]:
 
 
 def describe_versions(report: dict[str, Any]) -> str:
-    """Versions for people."""
+    """The versions in human-readable form."""
     lines = [f"tam-plugin {report['tam_plugin']} on Python {report['python']} ({report['executable']})", "packages"]
     lines += [f"  {name:<20} {version or 'MISSING'}" for name, version in report["packages"].items()]
     lines += ["optional packages"]
@@ -139,7 +139,7 @@ def describe_versions(report: dict[str, Any]) -> str:
 
 
 def describe_job(job: str, verdict: dict[str, Any]) -> list[str]:
-    """One verdict for people."""
+    """One verdict in human-readable form."""
     readers = verdict.get("readers", {})
     lines = _lines(job, verdict)
     return lines + [line for reader, found in readers.items() for line in _lines(f"  by {reader}", found)]
@@ -152,7 +152,7 @@ def _lines(name: str, verdict: dict[str, Any]) -> list[str]:
 
 
 def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
-    """The rest for people."""
+    """The rest of the report in human-readable form."""
     lines = ["hosts"] if report["hosts"] else []
     for name, state in report["hosts"].items():
         lines += _lines(name, state)

@@ -1,5 +1,5 @@
-"""What ``tam doctor`` looks at. Each probe runs what it is about, in a process of its own: a package that fails on
-import, ends its process or never returns takes nothing else with it.
+"""The probes of ``tam doctor``. Each probe runs what it checks in a process of its own, so that a package that fails on
+import, ends its process or never returns affects nothing else.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _hub_cache() -> str:
 
 
 def _host(module: str, class_name: str) -> dict[str, Any]:
-    """Whether a host can run here; its row is made anew, for one that was registered is not in this process."""
+    """Whether a host can run here; its row is constructed again, as the registered one is in another process."""
     state = getattr(importlib.import_module(module), class_name)().probe()
     return _verdict(state.ready, state.detail, state.remedy)
 
@@ -169,7 +169,7 @@ def _train() -> dict[str, Any]:
 
 
 def _training_notes() -> list[str]:
-    """What the host's own scripts take for granted and is not here."""
+    """What the host's own scripts assume and this machine lacks."""
     import torch
 
     from tam_plugin.installing import installed_version
@@ -221,7 +221,7 @@ def _evaluate() -> dict[str, Any]:
 
 
 def _decode(reader: str) -> dict[str, Any]:
-    """The clip that ships, decoded by one reader."""
+    """The shipped clip, decoded by one reader."""
     from tam_plugin.installing import installed_version
     from tam_plugin.video import sample_frames
 

@@ -45,7 +45,7 @@ def add_parser(subparsers) -> None:
 
 
 def run_suite(args: argparse.Namespace) -> int:
-    """Run what is not done yet and print the table; 1 if a benchmark failed."""
+    """Run the benchmarks that are not finished and print the table; returns 1 if one failed."""
     from tam_plugin.eval.suite import Run, describe, load_suite, summarize
     from tam_plugin.eval.suite import run_suite as run_all
     from tam_plugin.eval.suite.running import commands

@@ -48,7 +48,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Count and print."""
+    """Count the operations and print the report."""
     from tam_plugin.config import TamConfig
     from tam_plugin.eval.flops import Conventions, describe, from_path, from_preset, report
     from tam_plugin.eval.flops.report import DURATIONS_S

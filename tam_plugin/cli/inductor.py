@@ -33,7 +33,7 @@ def _add_average(actions) -> None:
 
 
 def run_average(args: argparse.Namespace) -> int:
-    """Average."""
+    """Average the Inductors."""
     from tam_plugin.inductor.averaging import average
 
     average(args.inductors, args.out)

@@ -40,7 +40,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, merge, and print what was done."""
+    """Check the two folders, merge, and print a summary."""
     from tam_plugin.checkpoint import merge, open_source
     from tam_plugin.checkpoint.source import CONFIG, read_json
     from tam_plugin.checkpoint.target import Options

@@ -1,4 +1,4 @@
-"""``tam plan``: what a question buys of a video, before any language model runs."""
+"""``tam plan``: the budget and frames of a question about a video, before any language model runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Decide, sample, print."""
+    """Decide, sample the frames, and print the decision."""
     from tam_plugin.budget import read_policy
     from tam_plugin.deciding import Decider
     from tam_plugin.video import contact_sheet

@@ -19,7 +19,7 @@ from tam_plugin.plans import bad_rows
 from tam_plugin.plans.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
 
 SHOWN = 5
-"""Bad rows that are named on stderr; the list has all."""
+"""Bad rows that are named on stderr; the file lists all of them."""
 TOO_MANY_BAD = 3
 """Exit code: training would stop."""
 
@@ -98,7 +98,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, report, and say whether training could use the rows."""
+    """Plan the rows, print the report, and return whether training could use them as the exit code."""
     from tam_plugin.budget import read_policy
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
-    """Name bad rows; the exit code."""
+    """Name bad rows on stderr; returns the exit code."""
     bad, total, path = counts["bad_rows"], counts["rows"], Path(args.out) / bad_rows.FILE_NAME
     if not bad["all"]:
         return 0

@@ -55,7 +55,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, convert there or convert back; print what was done."""
+    """Check the checkpoint, convert it (or back), and print a summary."""
     from tam_plugin.checkpoint import open_source
     from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
 

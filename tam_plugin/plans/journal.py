@@ -1,4 +1,4 @@
-"""What a killed run leaves: the chunks that it had finished, one line each, and what they were made from.
+"""The journal of a run: the chunks that are finished, one line each, and what they were made from.
 
 A run that is divided (``--shard``) has a journal of each shard in the one folder; chunks are dealt to the shards in
 turn, so that each is computed as an undivided run computes it.
@@ -78,7 +78,7 @@ class Chunk:
         deferred: :data:`~tam_plugin.plans.table.DEFERRED` of those whose duration is not known.
         baseline_tokens: visual tokens of the same rows under the fixed baseline.
         truncated: questions that are longer than the Inductor reads.
-        bad_durations: rows whose duration is none, so that it counts for nothing.
+        bad_durations: rows whose duration is not a valid one, so that it is ignored.
         bad: rows that training could not use.
     """
 
@@ -276,7 +276,7 @@ def _check_source(out: str | Path, shard: Shard, source: dict[str, Any]) -> None
 
 
 def remove_leftovers(out: str | Path) -> None:
-    """Delete what a killed run was in the middle of writing; for one that holds all journals."""
+    """Delete the files that a killed run was writing; only for a run that holds all journals."""
     for left in Path(out).glob(f".*{PART_SUFFIX}"):
         if left.name.startswith(_LEFT_STARTS):
             left.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class Sample(NamedTuple):
         duration_s: what the row says, if it does.
         where: ``FILE:NUMBER``.
         content: the row.
-        bad_duration: whether what the row says is no duration, so that it counts for nothing, as in training.
+        bad_duration: whether the row's duration is not a valid one, so that it is ignored, as in training.
     """
 
     row: int

@@ -24,7 +24,7 @@ def expert_of_task(task: AnyTask, num_experts: int) -> int:
 def route_by_task(
     module: nn.Module, tasks: Sequence[AnyTask | None], frames_per_video: Sequence[int]
 ) -> Iterator[None]:
-    """Tell layers with ``router_mode`` ``by_task`` which videos come; other layers do not notice.
+    """Tell layers with ``router_mode`` ``by_task`` which videos come next; other layers ignore it.
 
     The encoder runs over all of the frames inside, video after video, in as many calls as it likes.
 

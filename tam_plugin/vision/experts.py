@@ -1,6 +1,6 @@
 """Experts as stacked tensors, computed by one grouped GEMM per layer or in a loop, expert by expert.
 
-Shapes: N tokens, K experts a token, M = N·K assignments, E experts, D in, I intermediate, O out.
+Shapes: N tokens, K experts per token, M = N·K assignments, E experts, D in, I intermediate, O out.
 """
 
 from __future__ import annotations

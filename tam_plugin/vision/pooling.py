@@ -16,7 +16,7 @@ def pool_tokens(features: torch.Tensor, stride: int, mode: str = "bilinear") -> 
     Args:
         features: ``[T, G*G, D]``.
         stride: 1 returns ``features`` itself.
-        mode: ``bilinear`` keeps ceil(G / stride) tokens a side, as the hosts do by default; ``average`` and
+        mode: ``bilinear`` keeps ceil(G / stride) tokens per side, as the hosts do by default; ``average`` and
             ``max`` keep floor(G / stride) and drop the last rows and columns.
 
     Returns:

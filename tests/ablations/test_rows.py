@@ -115,7 +115,7 @@ def test_hard_gate_by_task_is_that_expert_alone():
         (
             "tab9_top2of4",
             {"moe": {"num_experts": 4}},
-            "needs a single projector; this checkpoint has one projector a stride",
+            "needs a single projector; this checkpoint has one projector per stride",
         ),
         (
             "tab3d_soft_2of8",

@@ -103,7 +103,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     assert done.returncode == 2 and "ulimit -f" in done.stderr and done.stderr.count("\n") == 1
     assert "file too large" in done.stderr and not (tmp_path / "tam" / "config.json").exists()
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr  # the same command again goes on
+    assert done.returncode == 0, done.stderr  # rerunning the same command resumes
 
 
 def harmless(text: str) -> bool:

@@ -54,7 +54,7 @@ def open_parts(folder: str | Path, base: Source) -> Parts:
             language model.
 
     Raises:
-        InputError: the folder is none of such a run, or a file is missing or damaged.
+        InputError: the folder does not belong to such a run, or a file is missing or damaged.
         ConfigError: the run had other settings than can be merged, or another base.
     """
     folder = Path(folder)

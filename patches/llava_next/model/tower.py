@@ -72,12 +72,12 @@ class TamVisionTower(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The dtype of the weights."""
         return self._example.dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the weights."""
+        """The device of the weights."""
         return self._example.device
 
     @property
@@ -92,12 +92,12 @@ class TamVisionTower(nn.Module):
 
     @property
     def image_size(self) -> int:
-        """Pixels a side, S."""
+        """Pixels per side, S."""
         return self.config.image_size
 
     @property
     def num_patches_per_side(self) -> int:
-        """Patches a side of a frame."""
+        """Patches per side of a frame."""
         return self.config.image_size // self.config.patch_size
 
     @property

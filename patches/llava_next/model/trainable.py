@@ -69,7 +69,7 @@ def choose(model: nn.Module, parts: frozenset[str]) -> None:
 
 
 def keep_lora_off_the_tower(model: nn.Module) -> int:
-    """Take LoRA off the vision tower, which the host's search by ends of names reaches when it starts from a LLaVA.
+    """Remove LoRA from the vision tower, where the host's search by ends of names puts it if it starts from a LLaVA.
 
     The adapter's configuration says so too, so that loading it elsewhere puts none there.
 
