@@ -12,8 +12,8 @@ _BT601 = 5
 NATIVE_SIZE_LIMIT = 1920
 """Maximum pixels of either side that frames are decoded at: on every host, in training as in answering.
 
-The encoders see 384 × 384. Up to this limit frames reach them with exactly the pixels of the hosts' own decoding; beyond it
-the decoder scales, which takes 120 frames of 3840 × 2160 from 3.0 GB of memory to 1.3.
+The encoders see 384 × 384. Up to this limit frames reach them with exactly the pixels of the hosts' own decoding;
+beyond it the decoder scales, which takes 120 frames of 3840 × 2160 from 3.0 GB of memory to 1.3.
 """
 
 _LIMITED, _FULL = 1, 2
