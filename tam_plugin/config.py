@@ -108,6 +108,18 @@ class ProjectorConfig:
         _check_choice(self, "image_stride", self.strides)
         _check_type(self, "reducer", (str, type(None)), "the name of a token reducer, or null")
 
+    @property
+    def children(self) -> list[str]:
+        """Names of the projectors that there are, as a model's modules and a checkpoint's tensors have them."""
+        if self.gate == "soft":
+            return ["soft"]
+        return ["shared"] if self.gate == "single" else [self.child(stride) for stride in self.strides]
+
+    @staticmethod
+    def child(stride: int) -> str:
+        """Name of the projector of one stride."""
+        return f"stride_{stride}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionConfig:

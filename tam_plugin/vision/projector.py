@@ -47,7 +47,7 @@ class ResolutionProjectors(nn.Module):
             self.add_module("shared", copy.deepcopy(dense))
         else:
             for stride in config.strides:
-                self.add_module(f"stride_{stride}", copy.deepcopy(dense))
+                self.add_module(config.child(stride), copy.deepcopy(dense))
         self.train(dense.training)
 
     def select(self, stride: int) -> str:
@@ -68,7 +68,7 @@ class ResolutionProjectors(nn.Module):
             stride = strides[int(torch.randint(len(strides), ()))]
         elif gate == "swapped":
             stride = {strides[0]: strides[-1], strides[-1]: strides[0]}.get(stride, stride)
-        return f"stride_{stride}"
+        return self.config.child(stride)
 
     def forward(
         self,

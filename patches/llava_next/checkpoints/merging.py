@@ -14,7 +14,6 @@ from torch import nn
 
 from tam_plugin.checkpoint.journal import dense_part
 from tam_plugin.checkpoint.lora import ADAPTER_CONFIG, Adapter, open_adapter
-from tam_plugin.checkpoint.mapping import projector_children
 from tam_plugin.checkpoint.mapping_merge import Parts
 from tam_plugin.checkpoint.shards import Shard, open_shard
 from tam_plugin.checkpoint.source import CONFIG, INDEX, SINGLE, Source, not_taken, read_json
@@ -251,7 +250,7 @@ def visual_shapes(tam: TamConfig, values: dict[str, Any], held: Shapes, where: s
     if projectors is not None:
         shapes.update((PROJECTOR + name, shape) for name, shape in shapes_of(projectors.state_dict()).items())
     else:
-        starts = [f"{PROJECTOR}{child}." for child in projector_children(tam.projector)]
+        starts = [f"{PROJECTOR}{child}." for child in tam.projector.children]
         first = {name: shape for name, shape in held.items() if name.startswith(starts[0])}
         if not first:
             raise ConfigError(f"{where} holds no {starts[0]}*: the checkpoint is incomplete")
