@@ -78,7 +78,7 @@ def operations(runs: Sequence[Run], folder: Path, model: str | None, preset: str
 
 
 def routing_of(run: Run, folder: Path) -> list[Block]:
-    """Fig. 7 and 12b."""
+    """Routing and expert load (Fig. 7 and 12b)."""
     blocks: list[Block] = [Heading("Routing (Fig. 7) and expert load (Fig. 12b)")]
     if not run.routing:
         text = (
@@ -107,7 +107,7 @@ def routing_of(run: Run, folder: Path) -> list[Block]:
 
 
 def losses(training: Sequence[tuple[str, str | Path]], folder: Path) -> list[Block]:
-    """Fig. 12a, where a trainer's state is given."""
+    """Loss curves (Fig. 12a), if a trainer's state is given."""
     blocks: list[Block] = [Heading("Loss (Fig. 12a)")]
     if not training:
         return [*blocks, Paragraph("Not shown: no trainer_state.json; name training runs by --training NAME=DIR.")]

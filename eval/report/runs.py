@@ -18,7 +18,7 @@ from tam_plugin.training.curves import STATE
 
 RESULTS = "_results.json"
 Key = tuple[str, int]
-"""Task and row."""
+"""What names a row: its task and its number."""
 
 
 @dataclass(kw_only=True)

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> tuple[str, str]:
-    """Device and preset."""
+    """Check the arguments; returns device and preset."""
     import torch
 
     for name in ("new_tokens", "rounds"):

@@ -42,7 +42,7 @@ class Parts:
 
     @property
     def shards(self) -> list[Shard]:
-        """Its weight files."""
+        """The weight files of the run."""
         return [*dict.fromkeys(self.tensors.values()), *([self.adapter.shard] if self.adapter else [])]
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class Region:
 
     @classmethod
     def whole(cls, shard: Shard, name: str) -> Region:
-        """All of a tensor."""
+        """The region that covers a whole tensor."""
         return cls(shard, name, 0, shard.tensors[name].nbytes)
 
 

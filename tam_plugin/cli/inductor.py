@@ -239,7 +239,7 @@ def _languages(args: argparse.Namespace) -> tuple[str, ...] | None:
 
 
 def run_eval(args: argparse.Namespace) -> int:
-    """Judge an Inductor."""
+    """Evaluate an Inductor."""
     from functools import partial
 
     from tam_plugin.budget import BudgetPolicy

@@ -61,7 +61,7 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """All but pooling."""
+        """All operations except those of pooling."""
         return self.encoder + self.gates + self.projector + self.prefill + self.decode
 
 

@@ -80,7 +80,7 @@ class StackedExperts(nn.Module):
 
     @property
     def num_experts(self) -> int:
-        """E."""
+        """Number of experts, E."""
         return whole_shape(self.fc1.weight)[0]
 
     @property

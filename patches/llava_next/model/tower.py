@@ -82,12 +82,12 @@ class TamVisionTower(nn.Module):
 
     @property
     def dummy_feature(self) -> torch.Tensor:
-        """``[1, D]`` zeros."""
+        """A tensor of zeros, ``[1, D]``, that stands in for missing features."""
         return torch.zeros(1, self.hidden_size, device=self.device, dtype=self.dtype)
 
     @property
     def hidden_size(self) -> int:
-        """D."""
+        """Width of the features, D."""
         return self.config.hidden_size
 
     @property
