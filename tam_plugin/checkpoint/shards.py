@@ -102,7 +102,7 @@ class SafetensorsShard(Shard):
 
 
 class TorchShard(Shard):
-    """A ``.bin`` file of torch, mapped; its tensors are written anew as safetensors.
+    """A ``.bin`` file of torch, mapped; its tensors are rewritten as safetensors.
 
     Raises:
         InputError: it is damaged, holds more than tensors, or is in torch's format from before 1.6.

@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class File:
-    """A weight file of the target: a whole shard of the source, or tensors written anew."""
+    """A weight file of the target: a whole shard of the source, or newly written tensors."""
 
     name: str
     nbytes: int

@@ -31,7 +31,12 @@ def add_parsers(subparsers) -> None:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("queries", metavar="QUERIES.jsonl", help="JSON lines with id, question, options, duration_s, dataset")
-    add("--out", required=True, metavar="OUT.jsonl", help="results; OUT.answers.jsonl and OUT.rejected.jsonl too")
+    add(
+        "--out",
+        required=True,
+        metavar="OUT.jsonl",
+        help="file of results; OUT.answers.jsonl and OUT.rejected.jsonl are written beside it",
+    )
     add("--base-url", required=True, metavar="URL", help="the endpoint, such as http://127.0.0.1:8000/v1")
     add("--model", required=True, metavar="NAME", help="the model's name, as the server knows it")
     add(

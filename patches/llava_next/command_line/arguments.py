@@ -241,7 +241,7 @@ def check_inductor(name_or_path: str | None) -> None:
         pass
     raise ConfigError(
         f"no Inductor at {name_or_path!r} (--tam_inductor): expected a folder with config.json and safetensors "
-        "weights, or a hub name that can be reached; without one the Inductor that ships with the plugin is used"
+        "weights, or a hub name that can be reached; without one the plugin's own Inductor is used"
     )
 
 
