@@ -1,4 +1,4 @@
-"""What a checkpoint holds and what a question costs it, from names, shapes and arithmetic; nothing is run or written.
+"""Parameters of a checkpoint and the cost of a question, from names, shapes and arithmetic; nothing is run or written.
 
 Parameters are those of the tensors. Operations are :mod:`tam_plugin.flops`': all matrix products, attention over the
 whole square of scores, the output layer for one token, and no text beside the video.
@@ -173,7 +173,7 @@ def _row(name: str, budget: VisualBudget, model: ModelShape) -> dict[str, Any]:
 
 
 def describe(values: dict[str, Any]) -> str:
-    """The figures for people."""
+    """The figures in human-readable form."""
     lines = [
         f"{values['host']} checkpoint, {values['checkpoint']}",
         f"{values['top_k']} of {values['experts']} experts, strides {', '.join(map(str, values['strides']))}",

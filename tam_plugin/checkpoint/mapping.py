@@ -79,7 +79,7 @@ def check_encoder(source: Source, layout: TensorLayout) -> None:
                 )
             if source.entry(full).shape != shape:
                 raise ConfigError(
-                    f"{layout.where}: {full} has shape {list(source.entry(full).shape)}, its configuration makes it "
+                    f"{layout.where}: {full} has shape {list(source.entry(full).shape)}, but its configuration says "
                     f"{list(shape)}"
                 )
     beyond = layout.mlp(layout.num_layers)

@@ -17,7 +17,7 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class DenseChoice:
-    """What becomes of experts and projectors.
+    """How experts and projectors become dense.
 
     Attributes:
         expert: the expert that is kept; None averages them.

@@ -51,7 +51,7 @@ class ResolutionProjectors(nn.Module):
         self.train(dense.training)
 
     def select(self, stride: int) -> str:
-        """Name of the child that a video (or image) of this stride takes; ``random`` draws anew each call.
+        """Name of the child that a video (or image) of this stride takes; ``random`` draws again on each call.
 
         Raises:
             InputError: a stride that the config does not have.
@@ -79,7 +79,7 @@ class ResolutionProjectors(nn.Module):
         """Project in place of the dense projector; frames of one stride share one call.
 
         In training, children that nothing took get zero gradients, so every rank has the same set, and all arrive in
-        one order. A model calls this once a forward, with tensors as arguments: under ZeRO-3 the projectors are
+        one order. A model calls this once per forward, with tensors as arguments: under ZeRO-3 the projectors are
         gathered and reduced together (a leaf module), by all ranks at once.
 
         Args:

@@ -53,7 +53,7 @@ def open_parts(folder: str | Path, base: Source) -> Parts:
             language model.
 
     Raises:
-        InputError: the folder is none of such a run, or a file is missing or damaged.
+        InputError: the folder does not belong to such a run, or a file is missing or damaged.
         ConfigError: the run had other settings than can be merged, or another base.
     """
     folder = Path(folder)
@@ -163,7 +163,7 @@ def _small_files(folder: Path, base: Source) -> tuple[list[Path], list[str]]:
     """The base's small files, with the run's tokenizer in place of the base's if it has one."""
     known = {*_TOKENIZER, *_BESIDE_TOKENIZER}
     own = [folder / name for name in sorted(known) if (folder / name).is_file()]
-    notes = [f"left behind: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
+    notes = [f"not copied: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
     own = [path for path in own if not_taken(path) is None]
     if any(path.name in _TOKENIZER for path in own):
         return [*own, *(path for path in base.others if path.name not in known)], notes

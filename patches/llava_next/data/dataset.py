@@ -40,7 +40,7 @@ from tam_plugin.video import SampledVideo, Video, open_video
 _SAMPLING = Sampling(image_fps=FRAME_FOLDER_FPS)
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
-"""Errors that no other sample would mend."""
+"""Errors that would occur with any other sample too."""
 
 
 class TamDataset(Dataset):
@@ -216,7 +216,7 @@ class TamDataset(Dataset):
 
 
 class _NextSampleError(Exception):
-    """The host went on to the next sample while it handled an error."""
+    """The host moved on to the next sample while it handled an error."""
 
 
 class _OneSample(list):

@@ -75,7 +75,7 @@ def spell_marks(tokenizer: Any, conversations: Sequence[dict[str, Any]], own: in
 
 
 def arranged(conversations: Sequence[dict[str, Any]], own: int, *, use_im_start_end: bool) -> Turns:
-    """The turns as the host's ``preprocess_multimodal`` makes them of ordinary ones; what words spell is left alone."""
+    """The turns as the host's ``preprocess_multimodal`` makes them of ordinary ones; marks in words are kept."""
     turns = [dict(turn) for turn in conversations]
     mark = f"{START}{IMAGE_TOKEN}{END}" if use_im_start_end else IMAGE_TOKEN
     for turn in turns:

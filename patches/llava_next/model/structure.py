@@ -69,7 +69,7 @@ def check_zero3(stored: TamConfig | None, asked: TamConfig, flags: Any) -> None:
         flags: as for :func:`check_training`.
 
     Raises:
-        ConfigError: with the way out.
+        ConfigError: it says what to do instead.
     """
     start = flags.model_name_or_path
     if not same_modules(stored, asked):
