@@ -6,7 +6,7 @@ Such a package names a module in its entry points, and the module registers when
     tam_plugin.addons =
         mine = my_package.tam
 
-Add-ons are imported when a name is asked for that nothing here has, so that nobody pays for them otherwise.
+Add-ons are imported only when a name is requested that the plugin itself does not have, so they cost nothing otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def load() -> None:
     """Import every add-on, once per process.
 
     Raises:
-        ConfigError: one does not import.
+        ConfigError: one of them cannot be imported.
     """
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
@@ -33,5 +33,5 @@ def load() -> None:
             raise
         except Exception as error:  # whatever a stranger's module raises
             raise ConfigError(
-                f"the add-on {entry.name!r} ({entry.value}) does not import: {reason_of(error)}; mend or uninstall it"
+                f"the add-on {entry.name!r} ({entry.value}) cannot be imported: {reason_of(error)}; fix or uninstall it"
             ) from error

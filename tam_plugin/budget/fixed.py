@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from tam_plugin.bounds import MAX_FRAMES, MAX_STRIDE, is_whole
 from tam_plugin.budget.layout import HOST_STRIDE, TokenLayout
-from tam_plugin.budget.protocol import Policy, check_scale, check_stride
+from tam_plugin.budget.protocol import Policy, check_scale, check_stride, labelled
 from tam_plugin.budget.visual_budget import VisualBudget, check_video_frames
 from tam_plugin.config import short
 from tam_plugin.errors import ConfigError
@@ -113,14 +112,7 @@ class FixedPolicy(Policy):
         budget = self._budget
         if video_frames is not None and video_frames < budget.num_frames:
             budget = self.layout.changed(budget, num_frames=video_frames)
-        if distribution is None:
-            return budget
-        return dataclasses.replace(
-            budget,
-            task=distribution.task,
-            confidence=distribution.decided_confidence,
-            extension_task=distribution.extension,
-        )
+        return budget if distribution is None else labelled(budget, distribution)
 
 
 def _bad(text: str) -> ConfigError:

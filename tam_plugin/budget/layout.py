@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 import numbers
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from tam_plugin.bounds import MAX_FRAMES
 from tam_plugin.budget.reducers import reducer_named
 from tam_plugin.budget.visual_budget import VisualBudget
 from tam_plugin.config import POOL_MODES, ProjectorConfig
@@ -30,7 +32,7 @@ NEWLINE_POSITIONS = ("grid", "frame", "one_token", "no_token")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayout:
-    """What of a model decides how many tokens a video takes. It is a property of the checkpoint, not of a host.
+    """The properties of a checkpoint, whatever its host, that decide how many tokens a video takes.
 
     Attributes:
         grid: patches per side of a frame.
@@ -139,16 +141,16 @@ class TokenLayout:
         return rows
 
     def frames_within(self, tokens: int, stride: int) -> int:
-        """The most frames at ``stride`` whose tokens are at most ``tokens``; 0 if not one fits."""
+        """The most frames at ``stride`` whose tokens are at most ``tokens``; 0 if not one fits.
+
+        A token reducer's count need not grow evenly, and may stop growing: then the answer is :data:`MAX_FRAMES`.
+        """
+        if self.reducer is not None:
+            counts = range(1, MAX_FRAMES + 1)
+            return bisect.bisect_right(counts, tokens, key=lambda num_frames: self.count(num_frames, stride))
         fixed = self.count(0, stride)
         per_frame = self.count(1, stride) - fixed
-        most = max(0, (tokens - fixed) // per_frame) if per_frame else 0
-        if self.reducer is not None:  # its count need not grow evenly
-            while self.count(most + 1, stride) <= tokens:
-                most += 1
-            while most and self.count(most, stride) > tokens:
-                most -= 1
-        return most
+        return max(0, (tokens - fixed) // per_frame) if per_frame else 0
 
     def budget(self, num_frames: int, pool_stride: int, **decision: Any) -> VisualBudget:
         """A budget of ``num_frames`` frames at ``pool_stride`` with its tokens worked out.
@@ -206,11 +208,11 @@ class TokenLayout:
         tokens_per_time: int = 0,
         strides: Sequence[int] | None = None,
     ) -> VisualBudget:
-        """``budget``, or what of it fits beside its text: a coarser stride first, then fewer frames.
+        """``budget``, reduced until it fits beside its text: first to a coarser stride, then to fewer frames.
 
         Args:
-            budget: what the question bought.
-            text_tokens: tokens of the text, and of the answer that is to fit too, whatever the frames.
+            budget: the question's budget.
+            text_tokens: tokens of the text, and of the answer that must fit too, whatever the frames.
             tokens_per_time: tokens of the time instruction for each frame, at most.
             strides: strides that it may be moved to; None for the model's.
 

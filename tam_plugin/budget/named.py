@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tam_plugin import addons
@@ -11,17 +11,17 @@ from tam_plugin.budget.fixed import KIND, FixedPolicy
 from tam_plugin.budget.policy import BudgetPolicy
 from tam_plugin.budget.protocol import Policy
 from tam_plugin.config import short
-from tam_plugin.errors import ConfigError
+from tam_plugin.errors import ConfigError, TamError, reason_of
 
 
 class PolicyKind(Protocol):
     """Makes policies of a kind."""
 
     def from_text(self, text: str) -> Policy:
-        """The policy of ``KIND:TEXT``; ConfigError where the text is none."""
+        """The policy of ``KIND:TEXT``; raises ConfigError if the text is invalid."""
 
     def from_dict(self, values: dict[str, Any]) -> Policy:
-        """The policy of a mapping, as its ``to_dict`` gives it, with ``kind``; ConfigError where it is none."""
+        """The policy of a mapping, as its ``to_dict`` gives it, with ``kind``; raises ConfigError if it is invalid."""
 
 
 _KINDS: dict[str, PolicyKind] = {KIND: FixedPolicy}
@@ -61,14 +61,24 @@ def read_policy(policy: str | Mapping[str, Any] | None) -> Policy:
         kind = policy.get("kind")
         if kind is None:
             return BudgetPolicy.from_dict(dict(policy))
-        if kind not in _KINDS:
+        if isinstance(kind, str) and kind not in _KINDS:
             addons.load()
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise ConfigError(f"policy: kind = {short(kind)}: expected one of {', '.join(_KINDS)}, or no kind")
-        return _KINDS[kind].from_dict(dict(policy))
+        return _made(_KINDS[kind].from_dict, dict(policy), f"policy {short(dict(policy))}")
     kind, colon, text = (policy or "").partition(":")
     if colon and kind not in _KINDS and kind.isidentifier() and not os.path.exists(str(policy)):
         addons.load()
     if colon and kind in _KINDS:
-        return _KINDS[kind].from_text(text)
+        return _made(_KINDS[kind].from_text, text, f"policy {str(policy)!r}")
     return BudgetPolicy.from_yaml(policy)
+
+
+def _made(make: Callable[[Any], Policy], given: Any, where: str) -> Policy:
+    """The policy that a kind makes of what was given; what it cannot read may come from anywhere."""
+    try:
+        return make(given)
+    except TamError:
+        raise
+    except Exception as error:  # whatever a kind of policy raises over values that are none of its own
+        raise ConfigError(f"{where} cannot be read: {reason_of(error)}") from error

@@ -1,7 +1,8 @@
-"""Policy: what turns a question and a video's length into a visual budget."""
+"""Policy: the interface that maps a question and a video's length to a visual budget."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -100,7 +101,10 @@ class _Wrapped(Policy):
 
 
 class _Held(_Wrapped):
-    """A policy whose budgets are counted in a model's layout, and fitted into its context."""
+    """A policy whose budgets are counted in a model's layout, fit its context and have no more frames than the video.
+
+    They name the question's task type, for the prompt, the logs and experts by task, also where it decided nothing.
+    """
 
     def __init__(self, policy: Policy, layout: TokenLayout, text_tokens: int) -> None:
         super().__init__(policy, layout)
@@ -113,12 +117,17 @@ class _Held(_Wrapped):
     ) -> VisualBudget:
         wanted = self._policy.budget(distribution, duration_s, video_frames=video_frames)
         check_stride(wanted.pool_stride, self.layout)
+        if wanted.task is None and distribution is not None:
+            wanted = labelled(wanted, distribution)
+        strides = self._policy.strides_of(wanted)
         try:
-            return self.layout.fit(
-                self.layout.changed(wanted), self._text_tokens, strides=self._policy.strides_of(wanted)
+            counted = self.layout.changed(
+                wanted, None if video_frames is None else min(wanted.num_frames, video_frames)
             )
+            self.layout.fit(counted, 0, strides=strides)
         except InputError as error:
             raise ConfigError(str(error)) from error
+        return self.layout.fit(counted, self._text_tokens, strides=strides)
 
     def adapted(self, layout: TokenLayout, *, text_tokens: int = 0, output_tokens: int = 0) -> Policy:
         return self._policy.adapted(layout, text_tokens=text_tokens, output_tokens=output_tokens)
@@ -147,6 +156,16 @@ class _Capped(_Wrapped):
     def adapted(self, layout: TokenLayout, *, text_tokens: int = 0, output_tokens: int = 0) -> Policy:
         adapted = self._policy.adapted(layout, text_tokens=text_tokens, output_tokens=output_tokens)
         return _Capped(adapted, self._most)
+
+
+def labelled(budget: VisualBudget, distribution: TaskDistribution) -> VisualBudget:
+    """A budget with the task type that the Inductor found, which did not decide it."""
+    return dataclasses.replace(
+        budget,
+        task=distribution.task,
+        confidence=distribution.decided_confidence,
+        extension_task=distribution.extension,
+    )
 
 
 def check_scale(scale: float) -> None:

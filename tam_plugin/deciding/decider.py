@@ -1,4 +1,4 @@
-"""Decider: the one road from a question and a video to its budget, its frames and its instruction."""
+"""Decider: the one place where a question about a video gets its budget, its frames and its instruction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Decider:
 
     Args:
         policy: the policy, in no model's layout yet.
-        layout: the model's token layout; None leaves the policy as it is.
+        layout: the model's token layout; None takes the policy's own, whatever the text.
         instruction: the lines that the prompt will hold beside the question.
         inductor: name or folder of the Inductor (None for the embedded one), which is loaded when a question is first
             classified; or a loaded one.
@@ -68,6 +68,7 @@ class Decider:
         self.instruction = instruction or InstructionConfig(time=False)
         self.inductor_name = inductor if isinstance(inductor, str) else None
         self._inductor = None if isinstance(inductor, str) else inductor
+        self._is_given = self._inductor is not None
         self._count_tokens = count_tokens
         self._adapted: dict[tuple[int, int], Policy] = {}
         self.adapted(0, 0)
@@ -77,7 +78,7 @@ class Decider:
         """The Inductor, loaded.
 
         Raises:
-            ConfigError: it cannot be read; no other question would mend that.
+            ConfigError: it cannot be read, whatever the question.
         """
         if self._inductor is None:
             from tam_plugin.inductor import Inductor
@@ -109,7 +110,7 @@ class Decider:
             output_tokens: length of the answer, at most.
 
         Raises:
-            InputError: the policy reads questions and there is none, or a value is none that a video has; the text
+            InputError: the policy reads questions and there is none, a value is not valid for a video, or the text
                 leaves no room for a frame.
             ConfigError: policy or Inductor cannot be used.
         """
@@ -128,13 +129,15 @@ class Decider:
         Raises:
             ConfigError: the model cannot follow it, or not one frame fits.
         """
-        if self.layout is None:
-            return self.policy
-        key = (text_tokens, output_tokens)
+        layout, key = self.layout, (text_tokens, output_tokens)
+        if (
+            layout is None
+        ):  # its own: what any policy is held to, such as the video's frames, it is held to all the same
+            layout, key = self.policy.layout, (0, 0)
         if key not in self._adapted:
             if len(self._adapted) >= MOST_ADAPTED:
                 del self._adapted[next(iter(self._adapted))]
-            self._adapted[key] = self.policy.adapted(self.layout, text_tokens=text_tokens, output_tokens=output_tokens)
+            self._adapted[key] = self.policy.adapted(layout, text_tokens=key[0], output_tokens=key[1])
         return self._adapted[key]
 
     def policy_for(self, text: str, output_tokens: int = 0) -> Policy:
@@ -158,5 +161,5 @@ class Decider:
             raise InputError(f"a text of {tokens} tokens and an answer of {output_tokens}: {error}") from error
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the loaded Inductor: a worker process loads its own."""
-        return {**self.__dict__, "_inductor": None}
+        """Without the Inductor that was loaded here: a worker process loads its own. One that was given goes along."""
+        return {**self.__dict__, "_inductor": self._inductor if self._is_given else None}

@@ -70,7 +70,7 @@ def take(
 def sample(
     video: Video, decision: Decision, sampling: Sampling, taking: Callable[..., SampledVideo] = take
 ) -> tuple[Decision, SampledVideo]:
-    """The frames of a decision, and the decision as they bear it out.
+    """The frames of a decision, and the decision, made again if the video has fewer frames than its header says.
 
     A damaged file can hold fewer frames than its header says: the policy then decides by those that there are.
 
@@ -87,7 +87,9 @@ def sample(
     taken = taking(video, decision.budget.num_frames, sampling, **asked)
     if len(taken) < decision.budget.num_frames:
         budget = decision.policy.budget(decision.distribution, decision.duration_s, video_frames=len(taken))
-        decision = dataclasses.replace(decision, budget=budget, duration_s=taken.info.duration_s)
         if budget.num_frames < len(taken):
             taken = taking(video, budget.num_frames, sampling, **asked)
+            if len(taken) < budget.num_frames:  # a sampler may take fewer than it is asked for
+                budget = decision.policy.layout.changed(budget, num_frames=len(taken))
+        decision = dataclasses.replace(decision, budget=budget, duration_s=taken.info.duration_s)
     return decision, taken

@@ -19,6 +19,12 @@ def policy_values(policy: Policy) -> dict[str, Any]:
     return json.loads(json.dumps(policy.to_dict()))
 
 
+def layout_values(policy: Policy) -> dict[str, Any]:
+    """What of the model's token layout and context a policy's budgets depend on."""
+    context = policy_values(policy).get("context", {}).get("max_context_tokens", policy.layout.context_tokens)
+    return policy.layout.to_dict() | {"max_context_tokens": context}
+
+
 def plan_command(
     data: str,
     out: str,
@@ -49,9 +55,9 @@ def plan_command(
 
 
 def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_files: Sequence[str], command: str) -> None:
-    """Refuse plans that were made for something else than what is about to train.
+    """Refuse plans that do not belong to the training run.
 
-    Plans of more files than are trained on are welcome; so are files that were moved, as their content counts.
+    Plans may cover more files than the run trains on, and files may have been moved, since only their content counts.
 
     Args:
         plans: the plans.
@@ -66,7 +72,9 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
     """
     from tam_plugin.inductor.stored import inductor_fingerprint
 
-    found = difference(plans.header["policy"], policy_values(policy))
+    found = difference(plans.header["policy"], policy_values(policy)) or difference(
+        plans.header["layout"], layout_values(policy), "layout"
+    )
     what = "for another policy or layout"
     if found is None:
         planned, now = plans.header["inductor"], inductor_fingerprint(inductor)
@@ -79,7 +87,7 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
         what, found = "for another data file", other_file(plans.header["data"], data_files)
     if found is not None:
         raise ConfigError(
-            f"the plans in {plans.folder!r} were made {what}: {found}. Make them anew, in another folder or after "
+            f"the plans in {plans.folder!r} were made {what}: {found}. Make them again, in another folder or after "
             f"deleting that one: {command}"
         )
 

@@ -16,7 +16,7 @@ import tam_plugin
 from tam_plugin.budget import Policy
 from tam_plugin.errors import InputError
 from tam_plugin.plans import bad_rows, journal
-from tam_plugin.plans.check import policy_values
+from tam_plugin.plans.check import layout_values, policy_values
 from tam_plugin.plans.journal import WHOLE, Shard
 from tam_plugin.plans.request import Request
 from tam_plugin.plans.rows import data_files
@@ -107,7 +107,6 @@ def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str,
     from tam_plugin.inductor.stored import inductor_fingerprint
 
     values = policy_values(policy)
-    context = values.get("context", {}).get("max_context_tokens", policy.layout.context_tokens)
     return {
         "format": FORMAT,
         "tam_plugin": tam_plugin.__version__,
@@ -115,7 +114,7 @@ def _source(request: Request, policy: Policy, files: Sequence[str]) -> dict[str,
         "video_folder": request.video_folder and os.path.abspath(request.video_folder),
         "image_fps": request.image_fps,
         "inductor": inductor_fingerprint(request.inductor),
-        "layout": policy.layout.to_dict() | {"max_context_tokens": context},
+        "layout": layout_values(policy),
         "policy": values,
         "policy_sha256": values_sha256(values),
         "batch_size": request.batch_size,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from tam_plugin.budget.reducers import reducer_named
-from tam_plugin.errors import InputError
+from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.vision.pooling import pool_tokens
 from tam_plugin.vision.projector import ResolutionProjectors
 
@@ -40,6 +40,7 @@ def frames_to_tokens(
 
     Raises:
         InputError: counts that do not match the features, or an unknown stride.
+        ConfigError: the token reducer leaves other tokens than it says.
     """
     if len(frames_per_video) != len(strides):
         raise InputError(f"{len(strides)} strides for {len(frames_per_video)} videos: expected one per video")
@@ -66,11 +67,28 @@ def frames_to_tokens(
     tokens: dict[int, torch.Tensor] = {}
     for members, out in zip(groups.values(), outputs, strict=True):
         tokens.update(zip(members, out.split([frames_per_video[v] for v in members]), strict=True))
-    reduce = None if config.reducer is None else reducer_named(config.reducer)
+    if config.reducer is None:
+        return [tokens[video] for video in range(len(strides))]
     return [
-        tokens[video] if reduce is None or stride is None else reduce(tokens[video])
+        tokens[video] if stride is None else _reduced(tokens[video], config.reducer)
         for video, stride in enumerate(strides)
     ]
+
+
+def _reduced(tokens: torch.Tensor, name: str) -> torch.Tensor:
+    """One video's tokens after the token reducer, which must leave what it said: the budget was counted by that.
+
+    Raises:
+        ConfigError: it left something else.
+    """
+    reducer = reducer_named(name)
+    reduced = reducer(tokens)
+    said = (*reducer.shape(*tokens.shape[:2]), tokens.shape[2])
+    if tuple(reduced.shape) != said:
+        raise ConfigError(
+            f"token reducer {name!r} made {list(reduced.shape)} of {list(tokens.shape)}; its shape() says {list(said)}"
+        )
+    return reduced
 
 
 def with_newlines(tokens: torch.Tensor, newline: torch.Tensor, position: str) -> torch.Tensor:

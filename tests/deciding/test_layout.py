@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tam_plugin.bounds import MAX_FRAMES
 from tam_plugin.budget import BudgetPolicy, TokenLayout, register_reducer
 from tam_plugin.budget.layout import NEWLINE_POSITIONS
 from tam_plugin.budget.reducers import unregister_reducer
@@ -91,6 +92,44 @@ def test_freed_tokens_buy_frames(pairs):
     assert (alone.num_frames, alone.pool_stride) == (69, 4) and "69 taken" in alone.fallback
     assert (reduced.num_frames, reduced.pool_stride, reduced.fallback) == (120, 4, None)
     assert reduced.visual_tokens == 60 * 49
+
+
+class First:
+    """At most eight frames are kept, however many there are."""
+
+    def shape(self, num_frames, tokens_per_frame):
+        return min(num_frames, 8), tokens_per_frame
+
+    def __call__(self, tokens):
+        return tokens[:8]
+
+
+def test_a_reducer_that_keeps_so_many_frames_lets_any_number_fit():
+    register_reducer("first", First())
+    try:
+        layout = TokenLayout(newline_position="no_token", reducer="first")
+        assert layout.frames_within(8 * 196, 2) == MAX_FRAMES
+        assert layout.frames_within(8 * 196 - 1, 2) == 7
+        assert layout.frames_within(195, 2) == 0
+        found = BudgetPolicy.from_yaml().adapted(layout).budget(TaskDistribution.one_hot(4), 600.0)
+        assert (found.num_frames, found.pool_stride, found.visual_tokens) == (120, 2, 8 * 196)
+    finally:
+        unregister_reducer("first")
+
+
+def test_a_reducer_that_does_not_do_what_it_says_is_named(pairs):
+    class Liar(First):
+        def __call__(self, tokens):
+            return tokens[:3]
+
+    register_reducer("liar", Liar())
+    try:
+        dense, _ = demo_dense_model(seed=1, image_size=70)
+        model = upgrade_dense(dense, TamConfig.from_dict({"projector": {"reducer": "liar"}})).eval()
+        with pytest.raises(ConfigError, match=r"'liar' made \[3, 9, \d+\] of \[5, 9, \d+\]; its shape\(\) says \[5, 9"):
+            model.model.get_video_tokens(torch.rand(5, 3, 70, 70), torch.tensor([5]), torch.tensor([2]))
+    finally:
+        unregister_reducer("liar")
 
 
 def test_rows_need_square_frames():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
 
 import pytest
 
@@ -12,7 +14,7 @@ from tam_plugin.checkpoint.figures import policies
 from tam_plugin.cli.main import main
 from tam_plugin.config import TamConfig
 from tam_plugin.deciding import Decider
-from tam_plugin.errors import ConfigError
+from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.eval.flops.subjects import from_preset
 
 
@@ -77,6 +79,43 @@ def test_a_models_layout_strides_and_context_hold_for_it():
         Decider(PerSecond(1.0), layout=TokenLayout(strides=(1, 4))).decide(None, 5.0)
 
 
+class Careless(PerSecond):
+    """It minds neither the video's frames nor the question."""
+
+    def budget(self, distribution, duration_s, *, video_frames=None):
+        return self.layout.budget(30, 2)
+
+
+@pytest.mark.parametrize("layout", [None, TokenLayout(newline_position="frame")])
+def test_no_policy_takes_more_frames_than_there_are_and_each_names_the_task(layout):
+    decider = Decider(Careless(1.0), layout=layout)
+    budget = decider.decide("Count the dogs.", 9.0, video_frames=12).budget
+    asked = decider.inductor.classify("Count the dogs.", duration_s=9.0)
+    assert budget.num_frames == 12 and budget.visual_tokens == decider.adapted(0, 0).layout.count(12, 2)
+    assert (budget.task, budget.confidence) == (asked.task, asked.confidence)
+    assert decider.decide(None, 9.0, video_frames=7).budget.num_frames == 7
+    assert Careless(1.0).capped(5).adapted(TokenLayout()).budget(None, 9.0).num_frames == 5
+
+
+def test_a_text_that_leaves_no_room_is_the_questions_fault_a_small_context_the_models():
+    tight = TokenLayout(newline_position="no_token", strides=(2,), context_tokens=196)
+    with pytest.raises(InputError, match="not one frame fits"):
+        Decider(Careless(1.0), layout=tight, count_tokens=len).decide(None, 9.0, text="x")
+    with pytest.raises(ConfigError, match="not one frame fits"):
+        Decider(Careless(1.0), layout=tight.replace(context_tokens=195)).decide(None, 9.0)
+
+
+class Own:
+    """Stands for somebody's own Inductor."""
+
+
+def test_a_decider_in_another_process_has_the_inductor_that_was_given():
+    given, loaded = Decider(PerSecond(1.0), inductor=Own()), Decider(PerSecond(1.0))
+    loaded.decide("Count the dogs.", 9.0)
+    assert isinstance(pickle.loads(pickle.dumps(given)).inductor, Own)
+    assert len(pickle.dumps(loaded)) < 100_000  # one that was loaded here is loaded there anew
+
+
 @pytest.mark.parametrize("cap", [1, 5, 100])
 def test_a_cap_holds_before_and_after_it_is_adapted(cap):
     layout = TokenLayout(context_tokens=20_000)
@@ -93,3 +132,17 @@ def test_names_of_kinds(name):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="kind = 'nobody': expected one of fixed, per_second"):
         read_policy({"kind": "nobody"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"kind": ["fixed"]}, "kind = ['fixed']: expected one of"),
+        ({"kind": {}}, "kind = {}: expected one of"),
+        ({"kind": "per_second"}, "policy {'kind': 'per_second'} cannot be read: KeyError: 'fps'"),
+        ("per_second:often", "policy 'per_second:often' cannot be read: ValueError"),
+    ],
+)
+def test_what_a_kind_cannot_read_is_one_line_about_the_policy(given, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_policy(given)

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from tam_plugin import TaskType
-from tam_plugin.budget import TokenLayout
+from tam_plugin.budget import TokenLayout, register_reducer
+from tam_plugin.budget.reducers import unregister_reducer
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next import VideoModality, video
+from tam_plugin.patches.llava_next.model.model_config import token_layout_of
 from tests.llava.budget_model import GRID, batch, embeddings, pixels, row, tam_model
 
 pytestmark = pytest.mark.usefixtures("llava")
@@ -173,3 +175,37 @@ def test_modality_through_workers_pinned_memory_and_accelerate():
         pinned = pin_memory({"modalities": loaded["modalities"]})  # text passes without a device
         arrived += send_to_device({**loaded, **pinned}, "cpu")["modalities"]
     assert [(m.num_frames, m.pool_stride) for m in arrived] == [(b.num_frames, b.pool_stride) for b in budgets]
+
+
+class Halves:
+    """Of two neighbouring frames, their mean; of a frame's rows and columns, those that make a square half as wide."""
+
+    def shape(self, num_frames, tokens_per_frame):
+        return -(-num_frames // 2), tokens_per_frame // 4
+
+    def __call__(self, tokens):
+        side = int(tokens.shape[1] ** 0.5)
+        frames = torch.stack([pair.mean(0) for pair in tokens.split(2)])
+        return frames.unflatten(1, (side, side))[:, : side // 2 * 2 : 2, : side // 2 * 2 : 2].flatten(1, 2)
+
+
+@pytest.mark.parametrize("newline", ["grid", "frame", "one_token", "no_token"])
+@torch.no_grad()
+def test_a_token_reducer_leaves_what_the_layout_counts(newline):
+    """Also where it leaves fewer frames than the host gave to be encoded; a still image keeps its tokens."""
+    register_reducer("halves", Halves())
+    try:
+        model = tam_model(newline, projector={"reducer": "halves"})
+        budget = token_layout_of(model, context_tokens=None).budget(5, 2)
+        rows, images = [row(9), row(6, seed=4)], [pixels(5), pixels(1, 4)]
+        seen, image = embeddings(model, batch(rows), images, [budget, "image"])
+        plain = tam_model(newline)
+        (whole,) = embeddings(plain, batch(rows[:1]), images[:1], [budget])
+        (same,) = embeddings(plain, batch(rows[1:]), images[1:], ["image"])
+    finally:
+        unregister_reducer("halves")
+    assert len(seen) == 9 - 1 + budget.visual_tokens < len(whole)
+    torch.testing.assert_close(image, same, atol=1e-5, rtol=1e-5)
+    if newline == "no_token":
+        pooled = whole[2 : 2 + 5 * 16].unflatten(0, (5, 16))
+        torch.testing.assert_close(seen[2:-6], Halves()(pooled).flatten(0, 1), atol=1e-5, rtol=1e-5)

@@ -40,6 +40,7 @@ def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: A
     data_args = host.data_args
     given = getattr(getattr(data_args, "tam_args", None), "tam_policy", None)
     policy_file = given or (config.policy if isinstance(config.policy, str) else None)
+    needs_model = (policy_file is None and config.policy is not None) or planner.layout.reducer is not None
     command = plan_command(
         str(data_args.data_path),
         folder,
@@ -47,7 +48,7 @@ def attach_plans(planner: BudgetPlanner, folder: str, config: TamConfig, host: A
         policy_file=policy_file,
         inductor=config.inductor,
         video_folder=data_args.video_folder,
-        model=model if policy_file is None and config.policy is not None else None,
+        model=model if needs_model else None,
     )
     try:
         plans = Plans(folder)
@@ -95,7 +96,7 @@ def check_samples(plans: Plans, records: Sequence[dict[str, Any]], command: str)
         record = records[missing[0]]
         raise ConfigError(
             f"the plans in {plans.folder!r} lack {len(missing)} of {len(records)} samples, the first with id "
-            f"{record.get('id', missing[0])!r} and video {record['video']!r}. Make them anew: {command}"
+            f"{record.get('id', missing[0])!r} and video {record['video']!r}. Make them again: {command}"
         )
 
 

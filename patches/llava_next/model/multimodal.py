@@ -144,7 +144,7 @@ def check_rows(
     at = 0
     for row, count in enumerate(is_place.sum(dim=1).tolist()):
         if count == 0 and at < num_images and isinstance(modalities[at], VideoModality):
-            raise InputError(f"row {row} of input_ids has no image token: nothing would be seen of its video")
+            raise InputError(f"row {row} of input_ids has no image token: its video would not be seen")
         at += max(count, 1)
     if at > num_images:
         raise InputError(f"input_ids have places for {at} images, images has {num_images}: expected one token for each")
@@ -159,10 +159,16 @@ def host_stride(model: Any) -> int:
 
 
 class SampleTokens:
-    """Stands for the host's tensor of encoded frames, which it only splits by sample; samples differ in length."""
+    """Stands for the host's tensor of encoded frames, which it only splits by sample; samples differ in length.
 
-    def __init__(self, tokens: list[torch.Tensor]) -> None:
+    Args:
+        tokens: of each sample; a token reducer may have left fewer frames than were encoded.
+        num_frames: frames of each sample that the host gave to be encoded.
+    """
+
+    def __init__(self, tokens: list[torch.Tensor], num_frames: Sequence[int]) -> None:
         self.tokens = tokens
+        self.num_frames = list(num_frames)
 
     def split(self, sizes: Sequence[int], dim: int = 0) -> list[torch.Tensor]:
         """The tokens of each sample (``torch.split`` calls this).
@@ -170,8 +176,8 @@ class SampleTokens:
         Raises:
             InputError: the host splits otherwise than the batch was planned.
         """
-        if list(sizes) != [len(tokens) for tokens in self.tokens] or dim != 0:
-            raise InputError(f"the host splits {list(sizes)} frames, planned were {[len(t) for t in self.tokens]}")
+        if list(sizes) != self.num_frames or dim != 0:
+            raise InputError(f"the host splits {list(sizes)} frames, planned were {self.num_frames}")
         return self.tokens
 
 

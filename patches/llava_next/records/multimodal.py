@@ -61,9 +61,10 @@ def _encode_images(original: Callable) -> Callable:
         plan = current_entries()
         if plan is None:
             return original(self, images)
+        counts = [entry.num_frames for entry in plan]
         if is_tam(self):
-            return SampleTokens(encode_batch(self, images, plan))
-        return SampleTokens(pool_batch(self, original(self, images), plan))
+            return SampleTokens(encode_batch(self, images, plan), counts)
+        return SampleTokens(pool_batch(self, original(self, images), plan), counts)
 
     return encode_images
 
