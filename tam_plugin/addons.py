@@ -6,7 +6,8 @@ Such a package names a module in its entry points, and the module registers when
     tam_plugin.addons =
         mine = my_package.tam
 
-Add-ons are imported when a name is asked for that nothing here has, so that nobody pays for them otherwise.
+Add-ons are imported when a name is asked for that nothing here has, and before it is asked which host a checkpoint
+belongs to, since an add-on's host may take one that a host of this project would take too. Nobody else pays for them.
 """
 
 from __future__ import annotations
