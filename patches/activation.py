@@ -68,7 +68,7 @@ def install(only: str | None = None) -> None:
 
 
 def uninstall() -> None:
-    """Put back the very objects that stood there before; importing ``llava`` does not patch it any more."""
+    """Put the original objects back; importing ``llava`` no longer patches it."""
     remove_waiter()
     with _GUARD:
         _finder().remove()
@@ -85,7 +85,7 @@ def installed(only: str | None = None) -> Iterator[None]:
 
 
 def status() -> list[dict[str, str]]:
-    """One row a patch: name, group, target, reason, and whether it is applied."""
+    """One row per patch: name, group, target, reason, and whether it is applied."""
     return [row for one in (patcher(), *_OTHERS) for row in one.status()]
 
 
@@ -93,7 +93,7 @@ def start() -> None:
     """Patch each module of the host as it is imported; called when ``llava`` is about to be executed.
 
     Records whose modules belong to other packages are applied at once, since the host binds from them. Another
-    package of that name (the first LLaVA's) is left alone.
+    package of that name (the first LLaVA's) is not patched.
     """
     if is_llava_next(importlib.util.find_spec(HOST)):
         patcher().apply(patcher().records, import_modules=False)

@@ -92,7 +92,7 @@ class Waiter(ImportHook):
             if sys.stderr is not None:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 print(
-                    f"tam_plugin does not work here ({reason}): llava runs without it; install it anew, or run "
+                    f"tam_plugin does not work here ({reason}): llava runs without it; reinstall it, or run "
                     "'pip uninstall tam-plugin'",
                     file=sys.stderr,
                 )

@@ -91,7 +91,7 @@ def check_names(shapes: Shapes, expected: Shapes, where: str) -> None:
         if name not in shapes:
             raise ConfigError(f"{where} holds no {name}: the checkpoint is incomplete")
         if shapes[name] != shape:
-            raise ConfigError(f"{where}: {name} has shape {list(shapes[name])}, config.json makes it {list(shape)}")
+            raise ConfigError(f"{where}: {name} has shape {list(shapes[name])}, but config.json says {list(shape)}")
 
 
 def check_language(shapes: Shapes, values: Mapping[str, Any], where: str) -> None:

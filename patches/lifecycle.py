@@ -1,4 +1,4 @@
-"""Applying patch records and taking them back: all of them or none, once, and to the very same objects.
+"""Applying patch records and undoing them: all of them or none, once, and back to the identical objects.
 
 ``_lock`` guards what was changed. No module of the host is imported while it is held: another thread may be importing
 that module, and waits in its import hook for the lock. Calls that import the host, or take its repairs away, take turns
@@ -259,7 +259,7 @@ class Patcher:
             return {change.record.name: (change.holder, change.name, change.before) for change in self._changes}
 
     def status(self) -> list[dict[str, str]]:
-        """One row a record: name, group, target, reason, state."""
+        """One row per record: name, group, target, reason, state."""
         with self._lock:
             states = dict(self._states)
         return [

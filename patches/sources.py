@@ -43,7 +43,7 @@ def read_config(name_or_path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(
             f"no model can be read from {short(name_or_path)}: there is no such folder, and no model of this name in "
-            "the local hub cache or on the hub as far as it can be reached"
+            "the local hub cache or, as far as it can be reached, on the hub"
         ) from error
     except Exception as error:  # the HTTP library raises its own
         raise InputError(f"no model can be read from {short(name_or_path)}: {reason_of(error)}") from error
@@ -53,8 +53,8 @@ def checkpoint_config(name_or_path: str) -> dict[str, Any]:
     """config.json of a checkpoint that is about to be loaded, its folder and its sizes checked.
 
     Raises:
-        InputError: there is none, or the folder holds what no checkpoint holds.
-        ConfigError: a size is none that a model has.
+        InputError: there is none, or the folder contains files that do not belong in a checkpoint.
+        ConfigError: a size is out of range.
     """
     values = read_config(name_or_path)
     if os.path.isdir(name_or_path):

@@ -3,7 +3,7 @@
     python scripts/host_matrix.py --host CHECKOUT … --python INTERPRETER … [--cell NAME …] [--without-plugin]
 
 Each cell is a process of its own with a time limit. Outcomes are kept in ``--results`` as they come; cells found
-there are not run again, so an interrupted run goes on where it stopped (``--again`` runs them anew).
+there are not run again, so an interrupted run resumes where it stopped (``--again`` reruns them).
 """
 
 from __future__ import annotations

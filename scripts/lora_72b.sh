@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Upgrade of a 72B checkpoint by LoRA: the language model by LoRA; gates, experts, projectors and newline in full; the
-# tower's attention is left alone. DRY_RUN=1 prints the command, what it would train and an estimate of its memory.
+# tower's attention gets no LoRA. DRY_RUN=1 prints the command, what it would train and an estimate of its memory.
 #
 #   LLAVA_NEXT=LLaVA-NeXT MODEL=tam-qwen-72b DATA=stage3.yaml VIDEO_FOLDER=videos OUT=lora-qwen-72b \
 #       bash scripts/lora_72b.sh

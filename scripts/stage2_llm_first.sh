@@ -8,7 +8,7 @@
 # LLAVA_NEXT     checkout of LLaVA-NeXT; nothing in it is changed
 # MODEL          a LLaVA checkpoint with a SigLIP tower (the host wants "qwen" in the name)
 # DATA           training set; VIDEO_FOLDER, IMAGE_FOLDER its media
-# OUT            checkpoints; the same command again goes on where it stopped
+# OUT            checkpoints; rerun the same command to resume
 # ORDER          llm_first, or an ablation of Tab. 3b: projector_first, tower_and_projector_first
 # PLANS          optional: folder of `tam plan-data`
 # SKIP           optional: its bad_rows.jsonl, rows that are left out

@@ -6,8 +6,9 @@ Such a package names a module in its entry points, and the module registers when
     tam_plugin.addons =
         mine = my_package.tam
 
-Add-ons are imported when a name is asked for that nothing here has, and before it is asked which host a checkpoint
-belongs to, since an add-on's host may take one that a host of this project would take too. Nobody else pays for them.
+Add-ons are imported when a name is requested that the plugin itself does not have, and before the plugin determines
+which host a checkpoint belongs to, since an add-on's host may claim one that a built-in host would also accept.
+Otherwise they cost nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def load() -> None:
     """Import every add-on, once per process.
 
     Raises:
-        ConfigError: one does not import.
+        ConfigError: one of them cannot be imported.
     """
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
@@ -34,5 +35,5 @@ def load() -> None:
             raise
         except Exception as error:  # whatever a stranger's module raises
             raise ConfigError(
-                f"the add-on {entry.name!r} ({entry.value}) does not import: {reason_of(error)}; mend or uninstall it"
+                f"the add-on {entry.name!r} ({entry.value}) cannot be imported: {reason_of(error)}; fix or uninstall it"
             ) from error

@@ -16,7 +16,7 @@ MAX_EXPERTS = 1024
 MAX_STRIDES = 64
 MAX_STRIDE = 255
 MAX_GRID = 4096
-"""Patches a side of a frame."""
+"""Patches per side of a frame."""
 MAX_FRAMES = 65_535
 """Frames of one video and, above, the coarsest stride: what the columns of a table of plans hold."""
 MAX_TOKENS = 10**9
@@ -68,7 +68,7 @@ _LISTS = 100_000
 
 
 def check_sizes(values: Mapping[str, Any], where: str) -> None:
-    """Refuse a model's configuration whose sizes are none that a model has, in its sections too.
+    """Refuse a model's configuration with sizes out of range, in its sections too.
 
     Args:
         values: the content of a ``config.json``.

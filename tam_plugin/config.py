@@ -33,7 +33,7 @@ class MoeConfig:
         num_experts: experts per encoder layer, E.
         top_k: experts per token, K.
         router_mode: ``top_k``; ``random_k`` and ``lowest_k`` are the causal controls of Tab. 10; ``by_task`` is the
-            hard gate by task type of Tab. 3c, one expert a video (``top_k`` 1).
+            hard gate by task type of Tab. 3c, one expert per video (``top_k`` 1).
         router_noise_std: standard deviation of Gaussian noise on router logits while training.
         router_init_std: standard deviation of the randomly initialized gates.
         balance_loss_weight: α_b of Eq. 4.
@@ -71,8 +71,8 @@ class ProjectorConfig:
         gate: ``resolution`` (hard gate by stride); ``soft`` (a routed mixture, Tab. 3d); ``random`` and
             ``swapped`` (controls of Tab. 11); ``single`` (one projector for every stride, stage 2).
         num_experts: projectors of the ``soft`` gate.
-        top_k: projectors a token takes under the ``soft`` gate.
-        pool_mode: ``bilinear`` keeps ceil(grid / stride) tokens a side; ``average`` and ``max`` keep the floor.
+        top_k: projectors per token under the ``soft`` gate.
+        pool_mode: ``bilinear`` keeps ceil(grid / stride) tokens per side; ``average`` and ``max`` keep the floor.
         pool_order: ``after_projector`` is the hosts' order and equals an upgraded dense checkpoint;
             ``before_projector`` is the paper's wording and cheaper.
         image_stride: the projector that still images take.
@@ -107,6 +107,18 @@ class ProjectorConfig:
         _check_int(self, "top_k", 1, self.num_experts)
         _check_choice(self, "image_stride", self.strides)
         _check_type(self, "reducer", (str, type(None)), "the name of a token reducer, or null")
+
+    @property
+    def children(self) -> list[str]:
+        """Names of the projectors that there are, as a model's modules and a checkpoint's tensors have them."""
+        if self.gate == "soft":
+            return ["soft"]
+        return ["shared"] if self.gate == "single" else [self.child(stride) for stride in self.strides]
+
+    @staticmethod
+    def child(stride: int) -> str:
+        """Name of the projector of one stride."""
+        return f"stride_{stride}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def check_unicode(*texts: str, what: str = "the text") -> None:
-    """Refuse half a character (a lone surrogate), which no tokenizer reads and no UTF-8 file holds.
+    """Refuse a lone surrogate (half a character), which no tokenizer reads and no UTF-8 file can contain.
 
     Raises:
         InputError: a text holds one.
@@ -45,7 +45,7 @@ def check_unicode(*texts: str, what: str = "the text") -> None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise InputError(
-                f"{what} {text[:60]!r} holds half a character (a lone surrogate): expected valid Unicode"
+                f"{what} {text[:60]!r} contains a lone surrogate (half a character): expected valid Unicode"
             ) from None
 
 

@@ -247,7 +247,7 @@ def _check_tree(values: Any, *, strict: bool) -> None:
 def _check_plain(value: Any) -> None:
     if isinstance(value, str):
         if _HALF_CHARACTER.search(value):
-            raise ValueError(f"the text {value[:60]!r} holds half a character (a lone surrogate)")
+            raise ValueError(f"the text {value[:60]!r} contains a lone surrogate (half a character)")
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"it holds {value}: expected finite numbers")

@@ -30,7 +30,7 @@ def is_hub_name(name: str) -> bool:
 
 
 def missing_folder(name: str) -> str | None:
-    """What is wrong with a model's name that can only be a folder's and has none behind it; None for any other name.
+    """What is wrong with a model's name that can only be a folder's but no such folder exists; None for any other name.
 
     A name like ``OWNER/MODEL`` may be a folder or the hub's, so nothing is said of it here.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _BY_STRIDE = ("resolution", "random", "swapped")
-"""Gates over one projector a stride: a checkpoint of one serves them all."""
+"""Gates over one projector per stride: a checkpoint of one serves them all."""
 
 
 def configured(ablation: Ablation, tam: TamConfig | None) -> TamConfig | None:
@@ -56,7 +56,7 @@ def _encoder(moe: MoeConfig) -> str:
 def _projectors(tam: TamConfig) -> str:
     projector = tam.projector
     if projector.gate in _BY_STRIDE:
-        return "one projector a stride"
+        return "one projector per stride"
     return (
         "a single projector" if projector.gate == "single" else f"a soft mixture of {projector.num_experts} projectors"
     )

@@ -40,7 +40,7 @@ class Ablation:
 
     @property
     def policy(self) -> str | None:
-        """As ``--model_args`` name policies."""
+        """The row's policy in the words of ``--model_args``."""
         return None if self.dfr else BASELINE_POLICY
 
     @property

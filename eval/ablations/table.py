@@ -79,7 +79,7 @@ def _answer(
 
 
 def table(path: str, names: Sequence[str] | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Every row (or those named), each with the first row before it that computes the very same.
+    """Every row (or those named), each with the first row before it that computes exactly the same.
 
     Raises:
         ConfigError: an unknown row.
@@ -98,7 +98,7 @@ def table(path: str, names: Sequence[str] | None = None, seed: int = 0) -> list[
 
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:
-    """The table for people."""
+    """The table in human-readable form."""
     width, words = (max(len(row[part]) for row in rows) for part in ("name", "row"))
     lines = [f"{'':<{width}}  {'':<{words}}  {'output':<12}{'frames':>8}{'tokens':>8}{'MFLOPs':>10}  same as"]
     for row in rows:

@@ -63,7 +63,7 @@ def _notes(subject: Subject, tables: dict[str, list[Row]]) -> list[str]:
     notes = [
         "counted: every matrix product and the patch convolution, as torch.utils.flop_counter has them (2·m·k·n). Left "
         f"out: biases, norms, activations, softmax, and pooling, which would add at most {pooling:.2e} of the total. "
-        "The Inductor runs besides: about 2 · its parameters a token of the question",
+        "The Inductor runs besides: about 2 · its parameters per token of the question",
         f"parameters without embedding and output layer, as mixtures are named: {_billions(subject.model)}",
     ]
     if rows[0]["paper_flops"]:
@@ -80,7 +80,7 @@ def _billions(model: ModelShape) -> str:
 
 
 def describe(values: dict[str, Any]) -> str:
-    """The tables for people."""
+    """The tables in human-readable form."""
     asked, names = values["conventions"], values["names"]
     logits = {"last": "the last token", "all": "all tokens"}[asked["logits"]]
     lines = [

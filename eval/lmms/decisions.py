@@ -64,7 +64,7 @@ class RequestDecider:
         policy = settings.own_policy() or model.policy
         if policy is None:
             raise ConfigError(
-                f"{settings.pretrained!r} is no TAM checkpoint and so has no policy: pass policy=fixed:FRAMES:STRIDE "
+                f"{settings.pretrained!r} is not a TAM checkpoint and has no policy: pass policy=fixed:FRAMES:STRIDE "
                 "or policy=FILE in model_args"
             )
         self.policy = policy if settings.max_frames is None else policy.capped(settings.max_frames)
@@ -98,7 +98,7 @@ class RequestDecider:
 
         Raises:
             InputError: there is no question to decide by, the video cannot be used, or the text fills the context.
-            ConfigError: no other request would fare better.
+            ConfigError: every other request would fail in the same way.
         """
         path = request.video()
         question = question_of(request.context, request.doc)

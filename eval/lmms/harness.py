@@ -51,7 +51,7 @@ def _task_init(original: Callable) -> Callable:
 
 
 def _cache_create(original: Any) -> Any:
-    """``original`` is bound to its class; the function behind it is called with the class that was asked."""
+    """``original`` is bound to its class; the underlying function is called with the class that was asked."""
     function = original.__func__
     signature = inspect.signature(function)
 

@@ -89,20 +89,20 @@ class TamModel(lmms):
         return self.settings.batch_size
 
     def generate_until(self, requests: Sequence[Any]) -> list[Any]:
-        """An answer a request."""
+        """One answer per request."""
         return self._run(requests, self._generate)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
-        """Loss and greediness of a continuation a request.
+        """Loss and greediness of one continuation per request.
 
-        The loss is the mean negative log-likelihood a token, over the continuation and what ends the turn, as the
+        The loss is the mean negative log-likelihood per token, over the continuation and what ends the turn, as the
         baseline gives it and lmms-eval's tasks compare it (the least one wins).
         """
         return self._run(requests, lambda decided, _: self.host_model.score([d.row for d in decided]))
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[Any]:
         """Not supported, as in the baseline."""
-        raise NotImplementedError("TAM models answer one round a video; take a task of one round")
+        raise NotImplementedError("TAM models answer one round per video; choose a task with one round")
 
     def clean(self) -> None:
         """Called by lmms-eval after the last request: say what failed, and put it into the results."""

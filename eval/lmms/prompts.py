@@ -61,7 +61,7 @@ class Prompts:
             ids = self._by_parts(turn, answer)
         if self._marks_in(ids) != own:
             raise InputError(
-                f"the text {turn[:60]!r} spells marks that would be taken for the conversation template's own"
+                f"the text {turn[:60]!r} contains marks that would be mistaken for the conversation template's own"
             )
         return ids
 

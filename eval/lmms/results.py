@@ -1,4 +1,4 @@
-"""What a model hands back to lmms-eval for a request, in forms that it neither misreads nor keeps."""
+"""What a model returns to lmms-eval for a request, in forms that it neither misreads nor caches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NoAnswer(str):
         return super().__new__(cls, f"{ERROR_MARK} {reason}")
 
     def strip(self, chars: str | None = None, /) -> str:
-        """Empty."""
+        """An empty text, so that the response counts as blank."""
         return ""
 
 
@@ -33,5 +33,5 @@ class LogLikelihood(tuple):
         return super().__new__(cls, (loss, is_greedy))
 
     def strip(self) -> str:
-        """Empty."""
+        """An empty text, so that the response counts as blank."""
         return ""

@@ -37,8 +37,9 @@ class Earlier:
         for record in read_log(path):
             if record.get("evaluation") != self.evaluation:
                 raise ConfigError(
-                    f"model_args: log = {log!r} is of an evaluation with other weights, policy, Inductor or arguments "
-                    f"(task {record['task']}, row {record['doc_id']}): resume with those, or name a new file"
+                    f"model_args: log = {log!r} belongs to an evaluation with other weights, policy, Inductor or "
+                    f"arguments (task {record['task']}, row {record['doc_id']}): resume with the same ones, "
+                    "or name a new file"
                 )
             if record.get("error") is None:
                 self._records[str(record.get("request"))] = record
@@ -48,7 +49,7 @@ class Earlier:
         return {"evaluation": self.evaluation, "request": _key(request)}
 
     def find(self, request: Request) -> dict[str, Any] | None:
-        """The record of the very same request, if it had an answer; answers that are drawn are drawn anew."""
+        """The record of exactly this request, if it had an answer; sampled answers are drawn again."""
         if request.continuation is None and sampling_options(request.generation)["do_sample"]:
             return None
         return self._records.get(_key(request))

@@ -1,4 +1,4 @@
-"""One JSON line a request: how many tokens each expert of the vision tower took (Fig. 7 and 12b)."""
+"""One JSON line per request: how many tokens each expert of the vision tower took (Fig. 7 and 12b)."""
 
 from __future__ import annotations
 

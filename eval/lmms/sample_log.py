@@ -1,4 +1,4 @@
-"""One JSON line a request: what was decided, what it cost, what came out."""
+"""One JSON line per request: what was decided, what it cost, and the response."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Settings:
         pretrained: checkpoint folder or hub name.
         policy: None for the checkpoint's own; the path of a policy file; or ``fixed:FRAMES:STRIDE``, the baseline.
         inductor: None for the checkpoint's own (or the embedded one); a folder or a hub name.
-        max_frames: frames of any video, at most; None leaves it to the policy.
+        max_frames: maximum number of frames per video; None leaves it to the policy.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         dtype: one of :data:`DTYPES`; ``auto`` takes bfloat16 on CUDA and float32 on CPU (each host's own way).
         batch_size: requests that are computed together.
@@ -36,13 +36,13 @@ class Settings:
         time_instruction: whether the prompt tells duration and frame times; None does what the checkpoint says.
         task_instruction: whether the prompt names the task type; None does what the checkpoint says.
         prompts_of: the model whose prompts in lmms-eval's task files are used.
-        log: file that gets one JSON line a request, and that a killed run resumes from; None keeps no log.
-        routing: file that gets one JSON line a request with the tokens that each expert of the tower took; None counts
-            nothing.
+        log: file that gets one JSON line per request, and that a killed run resumes from; None keeps no log.
+        routing: file that gets one JSON line per request with the tokens that each expert of the tower took; None
+            counts nothing.
         attn_implementation: as transformers names them.
         ablation: a row of the paper's ablation tables (:mod:`tam_plugin.eval.ablations`), which decides policy,
             instruction, experts and projectors; None evaluates the checkpoint as it is.
-        ablation_seed: of rows that draw at random.
+        ablation_seed: seed of rows that draw at random.
     """
 
     pretrained: str

@@ -17,7 +17,7 @@ class Tally:
     """Sums over the requests of this process.
 
     Args:
-        log: takes a line a request; None keeps none.
+        log: takes one line per request; None keeps none.
     """
 
     def __init__(self, log: SampleLog | None) -> None:

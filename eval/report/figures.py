@@ -97,7 +97,7 @@ def radar(path: Path, spokes: Sequence[str], series: Mapping[str, Sequence[float
 
 
 def points(path: Path, runs: Mapping[str, tuple[float, float]]) -> None:
-    """Accuracy over operations, a marker a run."""
+    """Accuracy over operations, one marker per run."""
     scale, unit = (1e9, "GFLOPs") if max(flops for flops, _ in runs.values()) < 1e12 else (1e12, "TFLOPs")
     with drawing(path, 11, 6.5) as figure:
         axes = figure.subplots()
@@ -105,7 +105,7 @@ def points(path: Path, runs: Mapping[str, tuple[float, float]]) -> None:
             fill = "black" if number % 2 == 0 else "white"
             marker = MARKERS[number % len(MARKERS)]
             axes.plot(flops / scale, accuracy, marker, color="black", markerfacecolor=fill, markersize=17, label=name)
-        axes.set_xlabel(f"{unit} a request (mean)")
+        axes.set_xlabel(f"{unit} per request (mean)")
         axes.set_ylabel("accuracy, mean over tasks")
         axes.margins(0.25)
         axes.grid(alpha=0.4)

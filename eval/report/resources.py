@@ -50,7 +50,7 @@ def budgets(run: Run, folder: Path, model: str | None, preset: str | None) -> li
 
 
 def operations(runs: Sequence[Run], folder: Path, model: str | None, preset: str | None) -> list[Block]:
-    """Accuracy over FLOPs (as Tab. 5c), a point a run."""
+    """Accuracy over FLOPs (as Tab. 5c), one point per run."""
     blocks: list[Block] = [Heading("Accuracy and FLOPs (Tab. 5c)")]
     rows, missing, points = [], [], {}
     for run in runs:
@@ -73,12 +73,12 @@ def operations(runs: Sequence[Run], folder: Path, model: str | None, preset: str
         blocks += [Table(heads, rows), Paragraph(f"{text}tokens in the sample log.")]
     if points:
         figures.points(folder / OPERATIONS, points)
-        blocks.append(Figure(OPERATIONS, "Accuracy over FLOPs, a point a run"))
+        blocks.append(Figure(OPERATIONS, "Accuracy over FLOPs, one point per run"))
     return [*blocks, *([Items([f"Not shown: {reason}" for reason in missing])] if missing else [])]
 
 
 def routing_of(run: Run, folder: Path) -> list[Block]:
-    """Fig. 7 and 12b."""
+    """Routing and expert load (Fig. 7 and 12b)."""
     blocks: list[Block] = [Heading("Routing (Fig. 7) and expert load (Fig. 12b)")]
     if not run.routing:
         text = (
@@ -98,7 +98,7 @@ def routing_of(run: Run, folder: Path) -> list[Block]:
     logged = "" if run.log is None else f" of {sum(bool(r.get('frames')) for r in run.log)} that were computed"
     return [
         *blocks,
-        Paragraph(f"{len(run.routing)} requests{logged} have counts: {counts[0].sum():.0f} assignments a layer."),
+        Paragraph(f"{len(run.routing)} requests{logged} have counts: {counts[0].sum():.0f} assignments per layer."),
         Figure(HEATMAP, "Share of each expert by layer, task type and length of the video"),
         Paragraph("Share of each expert over all requests; E·Σ f² is 1 where all take alike, E where one takes all."),
         Table(heads, rows),
@@ -107,7 +107,7 @@ def routing_of(run: Run, folder: Path) -> list[Block]:
 
 
 def losses(training: Sequence[tuple[str, str | Path]], folder: Path) -> list[Block]:
-    """Fig. 12a, where a trainer's state is given."""
+    """Loss curves (Fig. 12a), if a trainer's state is given."""
     blocks: list[Block] = [Heading("Loss (Fig. 12a)")]
     if not training:
         return [*blocks, Paragraph("Not shown: no trainer_state.json; name training runs by --training NAME=DIR.")]

@@ -18,7 +18,7 @@ from tam_plugin.training.curves import STATE
 
 RESULTS = "_results.json"
 Key = tuple[str, int]
-"""Task and row."""
+"""What names a row: its task and its number."""
 
 
 @dataclass(kw_only=True)
@@ -33,8 +33,8 @@ class Run:
         scores: lmms-eval's own figures, by task and ``metric,filter``.
         counts: number of rows, by task.
         samples: lmms-eval's samples.
-        log: a line a request; None where there is no sample log.
-        routing: a line a request; None where there is no routing log.
+        log: one line per request; None where there is no sample log.
+        routing: one line per request; None where there is no routing log.
         training: folders with a trainer's state.
         notes: what a reader must know of the files.
     """
@@ -71,7 +71,7 @@ def read_run(name: str, folder: str | Path) -> Run:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is no folder: expected the results folder of an evaluation")
+        raise InputError(f"{str(folder)!r} is not a folder: expected the results folder of an evaluation")
     run = Run(name=name, folder=folder)
     files = sorted(f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder)))
     results = sorted((f for f in files if f.name.endswith(RESULTS)), key=lambda file: file.name)

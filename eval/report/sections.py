@@ -45,7 +45,7 @@ def unanswered_rows(run: Run, baseline: Run | None) -> list[Block]:
 
 
 def confidence(run: Run, baseline: Run | None, folder: Path, inductor_report: str | None) -> list[Block]:
-    """Tab. 4a: accuracy by the Inductor's confidence."""
+    """Accuracy by the Inductor's confidence (Tab. 4a)."""
     blocks: list[Block] = [Heading("Accuracy by the Inductor's confidence (Tab. 4a)")]
     runs = {one.name: accuracy.by_confidence(one, run) for one in (run, *([baseline] if baseline else []))}
     edges = [number / accuracy.BUCKETS for number in range(accuracy.BUCKETS + 1)]
@@ -68,7 +68,7 @@ def confidence(run: Run, baseline: Run | None, folder: Path, inductor_report: st
 
 
 def task_types(run: Run, baseline: Run | None, folder: Path) -> list[Block]:
-    """Fig. 6: accuracy by task type."""
+    """Accuracy by task type (Fig. 6)."""
     blocks: list[Block] = [Heading("Accuracy by task type (Fig. 6)")]
     if run.log is None:
         return [*blocks, Paragraph(NO_LOG.format(run.name))]

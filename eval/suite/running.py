@@ -1,4 +1,4 @@
-"""Runs a suite: one process of lmms-eval a benchmark, its output and its sample log beside its results."""
+"""Runs a suite: one process of lmms-eval per benchmark, its output and its sample log beside its results."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def left_out(benchmark: Benchmark, tasks: Sequence[str]) -> str | None:
 
 
 def run_suite(suite: Suite, run: Run, say: Callable[[str], None]) -> list[Outcome]:
-    """Run every benchmark that has no complete results yet; the same call again resumes after a kill.
+    """Run every benchmark that has no complete results yet; calling it again resumes after a kill.
 
     Args:
         suite: the benchmarks.
@@ -139,7 +139,7 @@ def _run_one(suite: Suite, run: Run, benchmark: Benchmark, lock: int, say: Calla
         return Outcome(benchmark=benchmark, state="done before", tasks=tasks, results=results, reason=reason)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / OUTPUT
-    say(f"{benchmark.name}: {'goes on' if (folder / SAMPLES).exists() else 'starts'}, output in {log}")
+    say(f"{benchmark.name}: {'resumes' if (folder / SAMPLES).exists() else 'starts'}, output in {log}")
     code = call(run.command(suite, benchmark, tasks), log, {**os.environ, **environment(suite)}, lock)
     results = complete_results(folder / RESULTS, tasks)
     # lmms-eval leaves with 0 after most errors: what counts is the results file.

@@ -38,7 +38,7 @@ def scores(results: Mapping[str, Any], task: str) -> dict[str, float]:
 def summarize(
     benchmarks: Sequence[tuple[str, Sequence[str], dict[str, Any] | None, str | None]],
 ) -> list[dict[str, Any]]:
-    """A row a task and metric.
+    """One row per task and metric.
 
     Args:
         benchmarks: name, tasks that were run, results (None where there are none), and note of each.
@@ -66,7 +66,7 @@ def summarize(
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table for people."""
+    """The table in human-readable form."""
     heads = ("benchmark", "task", "metric")
     widths = [max(len(head), *(len(str(row.get(head) or "-")) for row in rows)) for head in heads]
     first = "  ".join(f"{head:<{width}}" for head, width in zip(heads, widths, strict=True))

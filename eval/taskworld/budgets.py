@@ -37,7 +37,7 @@ def policy() -> BudgetPolicy:
 
 @functools.cache
 def fixed() -> FixedPolicy:
-    """The baseline's."""
+    """The baseline's policy."""
     return FixedPolicy(*FIXED, TokenLayout(grid=GRID, newline_position="one_token"))
 
 

@@ -116,7 +116,7 @@ class Experiment:
             return model
         model = upcycled(model, arm.tam, self.seed).to(self.device)
         first += self.setting.stage2_steps * 8
-        # The language model goes on from where stage 2 left it; experts have yet to part.
+        # The language model continues from where stage 2 left it; experts have yet to diverge.
         rates = {"language_rate": 3e-4, "tower_rate": 1e-3}
         stage = self._stage(stage3_name(arm), self.setting.stage3_steps, first=first, tower=True, **rates, **settings)
         train(model, stage, self.folder)

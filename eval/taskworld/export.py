@@ -50,7 +50,7 @@ def export(weights: Path, arm: Arm, seed: int, out: Path) -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, type=Path, help="folder of the experiment")
     parser.add_argument("--seed", type=int, default=0)

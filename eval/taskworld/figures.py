@@ -84,7 +84,7 @@ def share_of_each(counts: Counts) -> np.ndarray:
 
 
 def main() -> None:
-    """Draw them."""
+    """Draw the figures."""
     from tam_plugin.patches.onevision import load
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -14,9 +14,9 @@ from tam_plugin.eval.taskworld.world import GRID, SKY_ROWS, Clip
 from tam_plugin.video.indices import uniform_indices
 
 SIZE = GRID * TILE
-"""Pixels a side that the encoder reads."""
+"""Pixels per side that the encoder reads."""
 FILE_SCALE = 4
-"""A file's pixels a side for each of the encoder's."""
+"""Pixels per side of a file for each pixel of the encoder's."""
 LEAST_FPS = 4
 NOISE = 4.0
 """Standard deviation of the noise in files and in training, in steps of 255."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TILE = 6
-"""Pixels a side of a tile."""
+"""Pixels per side of a tile."""
 
 COLORS = {
     "red": (214, 44, 44),

@@ -15,7 +15,7 @@ import numpy as np
 from tam_plugin.eval.taskworld.sprites import CAUSES, COLOR_NAMES, DIGITS, FEELINGS, IDS, SCENES, SHAPES, WEATHERS, Tile
 
 GRID = 12
-"""Tiles a side of a frame."""
+"""Tiles per side of a frame."""
 SHORTEST_S, LONGEST_S = 2.0, 300.0
 FLASH_COLORS = ("red", "green", "blue", "yellow")
 TICKS = ((10.0, 8), (20.0, 16), (60.0, 32), (math.inf, 64))

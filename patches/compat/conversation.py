@@ -37,7 +37,7 @@ def _outside_try(file: Path) -> Iterator[ast.AST]:
 def _from_pretrained(original: Callable[..., Any]) -> Any:
     @functools.wraps(original)
     def from_pretrained(cls: Any, *args: Any, **more: Any) -> Any:
-        """As ever; None for the host's conversations, which are imported whole, where the tokenizer is not at hand."""
+        """Like the original; None for the host's conversations, which are imported whole, if it is missing."""
         try:
             return original(*args, **more)
         except OSError:

@@ -42,7 +42,7 @@ def _device_map(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def load_pretrained_model(*args: Any, **more: Any) -> Any:
-        """As the host's; any other map sends its tower to CUDA, and "auto" is the CPU here."""
+        """Like the host's; any other map sends its tower to CUDA, and "auto" is the CPU here."""
         given = signature.bind(*args, **more)
         given.arguments["device_map"] = "auto"
         return original(*given.args, **given.kwargs)

@@ -43,7 +43,7 @@ def _needed(module: ModuleType) -> bool:
 def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def load_model(self: Any, device_map: Any = None) -> Any:
-        """As the host's; inside another model's loading, build the encoder empty and leave its weights to that."""
+        """Like the host's; inside another model's loading, build the encoder empty and leave its weights to that."""
         import torch
         from torch import nn
 
@@ -96,7 +96,7 @@ RECORDS: tuple[Patch, ...] = (
     Patch(
         name="siglip_meta.init_weights",
         target=f"{MODULE}:SigLipPreTrainedModel._init_weights",
-        reason="position_ids is in no checkpoint and is garbage after a load; weights that no checkpoint held as well",
+        reason="position_ids is in no checkpoint and is garbage after a load; so are weights that no checkpoint held",
         wrap=_init_weights,
         group="compat",
         signatures=(("self", "module"),),
@@ -114,7 +114,7 @@ RECORDS: tuple[Patch, ...] = (
     Patch(
         name="siglip_meta.set_token_in_kwargs",
         target=f"{MODULE}:SigLipVisionConfig._set_token_in_kwargs",
-        reason="the host's config calls this when it loads; it is gone, and tokens need no moving any more",
+        reason="the host's config calls this when it loads; it was removed, and tokens no longer need to be moved",
         wrap=lambda _absent: staticmethod(lambda kwargs, token=None: None),
         group="compat",
         may_be_absent=True,

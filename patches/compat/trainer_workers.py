@@ -21,7 +21,7 @@ def _wants_more_than_its_number(module: ModuleType) -> bool:
 def _seed_worker(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def seed_worker(worker_id: int, num_workers: int | None = None, rank: int | None = None) -> None:
-        """As transformers', which also takes what a worker can find out by itself."""
+        """Like transformers' function, but also without the arguments that a worker can find out by itself."""
         if num_workers is None:
             from torch.utils.data import get_worker_info
 

@@ -87,7 +87,7 @@ class Host(abc.ABC):
             where: the checkpoint, for messages.
 
         Raises:
-            ConfigError: the checkpoint cannot become a TAM model, or is none of what its configuration says.
+            ConfigError: the checkpoint cannot become a TAM model, or does not match its configuration.
             InputError: something that the configuration names cannot be read.
         """
 

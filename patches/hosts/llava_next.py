@@ -60,7 +60,7 @@ class LlavaNext(Host):
             return HostState(self.name, False, "LLaVA-NeXT is not importable", REMEDY)
         where = next(iter(spec.submodule_search_locations))
         if not is_llava_next(spec):
-            detail = f"the package llava at {where} is not LLaVA-NeXT; it is left alone"
+            detail = f"the package llava at {where} is not LLaVA-NeXT; it is not patched"
             return HostState(self.name, False, detail, REMEDY)
         return HostState(self.name, True, f"LLaVA-NeXT at {where}")
 

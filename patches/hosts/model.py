@@ -92,7 +92,7 @@ class Answered:
         prompt_tokens: tokens of the whole prompt, visual ones included.
         visual_tokens: tokens of the video.
         output_tokens: tokens generated or scored.
-        loss: mean negative log-likelihood of the continuation, in nats a token.
+        loss: mean negative log-likelihood of the continuation, in nats per token.
         is_greedy: whether greedy decoding would have written the continuation.
     """
 

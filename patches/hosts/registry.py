@@ -90,7 +90,7 @@ def register_host(host: Host) -> None:
     """Add a host to those that every command knows.
 
     Raises:
-        InputError: another one has its name.
+        InputError: its name is already taken.
     """
     if host.name in ROWS:
         raise InputError(f"host {host.name!r} is registered already, as {ROWS[host.name].reference}")

@@ -26,7 +26,7 @@ DEMO_FOLDER = Path(tam_plugin.__file__).with_name("assets") / "taskworld"
 """The demonstration model that ships with the package."""
 
 DEMO_NOTICE = (
-    "no --model was given, and the demonstration model that ships knows only the drawn clips of TaskWorld; this video "
+    "no --model was given, and the shipped demonstration model knows only the drawn clips of TaskWorld; this video "
     "is not one of them, so there is no answer; pass --model with a LLaVA-OneVision or TAM checkpoint"
 )
 
@@ -39,7 +39,7 @@ class VideoAssistant:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | None = None, **kwargs) -> VideoAssistant:
-        """Load a checkpoint (see :func:`load`); None takes the demonstration model that ships."""
+        """Load a checkpoint (see :func:`load`); None loads the shipped demonstration model."""
         return cls(load(str(DEMO_FOLDER) if name_or_path is None else name_or_path, **kwargs))
 
     @property

@@ -1,4 +1,4 @@
-"""Ragged videos in one batch: frames and strides a video, videos a row, features to their placeholders."""
+"""Ragged videos in one batch: frames and stride per video, videos per row, features to their placeholders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def split_videos(
     """Frames ``[ΣT, 3, S, S]`` with frame counts and strides as lists, from either accepted shape.
 
     Raises:
-        InputError: counts that do not add up to the frames, or other than one stride a video.
+        InputError: counts that do not add up to the frames, or not one stride per video.
     """
     if pixel_values_videos.ndim == 5 and video_num_frames is None:
         counts = [pixel_values_videos.shape[1]] * pixel_values_videos.shape[0]
@@ -31,7 +31,7 @@ def split_videos(
             "expected [sum of frames, 3, S, S]"
         )
     if len(strides) != len(counts):
-        raise InputError(f"{len(strides)} video_pool_strides for {len(counts)} videos: expected one a video")
+        raise InputError(f"{len(strides)} video_pool_strides for {len(counts)} videos: expected one per video")
     return frames, counts, strides
 
 

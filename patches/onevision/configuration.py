@@ -51,7 +51,7 @@ class TamOnevisionConfig(LlavaOnevisionConfig):
         """How this model lays out a video's tokens.
 
         Raises:
-            ConfigError: ``newline_position`` is none that there is.
+            ConfigError: ``newline_position`` is unknown.
         """
         vision = self.vision_config
         try:

@@ -1,6 +1,6 @@
 """TAM on transformers' LlavaOnevision classes, by subclassing: nothing of transformers is patched.
 
-Shapes: V videos in the batch, ΣT frames of all videos, P patches a frame, S image size, H hidden size.
+Shapes: V videos in the batch, ΣT frames of all videos, P patches per frame, S image size, H hidden size.
 """
 
 from __future__ import annotations

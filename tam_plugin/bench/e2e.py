@@ -38,11 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=PRESETS, help="size of random weights: tiny (default on a CPU), 7b (default on cuda)"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if available")
     parser.add_argument("--duration", type=int, nargs="+", default=DURATIONS_S, metavar="S", help="(15 60 180)")
-    parser.add_argument("--new-tokens", type=int, default=16, metavar="N", help="of the answer (default: %(default)s)")
+    parser.add_argument(
+        "--new-tokens", type=int, default=16, metavar="N", help="length of the answer (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds (default: %(default)s)")
-    parser.add_argument("--workdir", help="where the videos are kept for the next run (default: a temporary folder)")
+    parser.add_argument("--workdir", help="where to keep the videos for the next run (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> tuple[str, str]:
-    """Device and preset."""
+    """Check the arguments; returns device and preset."""
     import torch
 
     for name in ("new_tokens", "rounds"):
@@ -92,13 +94,13 @@ def _check(args: argparse.Namespace) -> tuple[str, str]:
         if duration_s < 1:
             raise InputError(f"--duration {duration_s}: expected whole seconds >= 1")
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA GPU here; take --device cpu")
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
     if args.model and args.preset:
         raise InputError(f"--preset {args.preset} is the size of random weights: leave it out beside --model")
     device = args.device if args.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     preset = args.preset or ("7b" if device == "cuda" else "tiny")
     if preset == "7b" and device == "cpu" and not args.model:
-        raise InputError("--preset 7b: expected a CUDA GPU, and this would run on the CPU; take --preset tiny")
+        raise InputError("--preset 7b: expected a CUDA GPU, and this would run on the CPU; use --preset tiny")
     return device, preset
 
 
@@ -166,7 +168,7 @@ def _measure(ways: list[WholeAnswer], subject: Subject, args: argparse.Namespace
 
 
 def describe_rows(rows: list[dict[str, Any]]) -> list[str]:
-    """The table for people."""
+    """The table in human-readable form."""
     width = max(len(row["name"]) for row in rows)
     head = f"{'':<{width}}{'frames':>8}{'tokens':>8}{'median':>11}{'ratio':>7}{'CPU':>7}{'peak MiB':>10}{'ratio':>7}"
     lines = [f"{head}{'TFLOPs':>10}{'ratio':>7}  seconds: frames, tower, prefill, decoding, rest"]

@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--widths", type=int, nargs="+", choices=WIDTHS, default=[64, 384, 1152], metavar="D", help="64 192 384 1152"
     )
-    parser.add_argument("--tokens", type=int, nargs="+", default=[81, 729, 1458], metavar="N", help="tokens of a call")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[81, 729, 1458], metavar="N", help="tokens per call")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     parser.add_argument("--experts", type=int, default=4, help="experts (default: 4)")
-    parser.add_argument("--top-k", type=int, default=2, help="experts a token takes (default: 2)")
+    parser.add_argument("--top-k", type=int, default=2, help="experts per token (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if value < 1:
             raise InputError(f"--{name} {value}: expected a whole number >= 1")
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA GPU here; take --device cpu")
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
     device = args.device if args.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     by_cpu = device == "cpu" and torch.get_num_threads() == 1
     config = MoeConfig(num_experts=args.experts, top_k=args.top_k)

@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time single queries and batches of both classifiers in one run.
 
     Returns:
-        ``rows`` with seconds a query, ``queries_per_second`` of the batched row, ``threads``, ``load_seconds``.
+        ``rows`` with seconds per query, ``queries_per_second`` of the batched row, ``threads``, ``load_seconds``.
 
     Raises:
-        InputError: fewer than one round or one query a batch.
+        InputError: fewer than one round or one query per batch.
     """
     if args.rounds < 1 or args.batch < 1:
         raise InputError(f"--rounds and --batch must be at least 1, got {args.rounds} and {args.batch}")
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     return {
         "rows": rows(per_query, HOST),
-        "unit": "seconds a query",
+        "unit": "seconds per query",
         "queries_per_second": 1.0 / per_query["Inductor, batched"],
         "batch": args.batch,
         "rounds": args.rounds,

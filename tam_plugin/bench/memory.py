@@ -29,7 +29,7 @@ def peak_growth(call: Callable[[], object], device: str) -> int | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, so that it is not missed below
         with open(_RESET, "w") as file:
-            file.write("5")  # the peak starts anew from what is held now
+            file.write("5")  # the peak is reset to what is held now
         before = _resident("VmRSS")
     except (OSError, AttributeError):
         call()

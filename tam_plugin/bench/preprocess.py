@@ -1,4 +1,4 @@
-"""``tam bench preprocess``: frames to the encoder's input, beside the host's way of one Pillow resize a frame."""
+"""``tam bench preprocess``: frames to the encoder's input, beside the host's way of one Pillow resize per frame."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, help="frames of the video (default: 32; 4 with tiny)")
     parser.add_argument("--stride", type=int, default=2, help="pooling stride (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if available")
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if it is there"
+        "--rounds", type=int, default=5, help="timed steps after one warm-up step (default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="timed steps after a first one (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         InputError: no frame or round, a stride without a projector, ``cuda`` without a GPU, or ``7b`` without one.
-        TamError: the GPU's memory does not suffice, or a loss is not finite.
+        TamError: the GPU does not have enough memory, or a loss is not finite.
     """
     import torch
 
@@ -110,11 +110,11 @@ def _check(args: argparse.Namespace) -> tuple[str, str, int]:
     if args.stride not in strides:
         raise InputError(f"--stride {args.stride}: expected one of {', '.join(map(str, strides))}")
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA GPU here; take --device cpu --preset tiny")
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu --preset tiny")
     device = args.device if args.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     preset = args.preset or ("7b" if device == "cuda" else "tiny")
     if preset == "7b" and device == "cpu":
-        raise InputError("--preset 7b: expected a CUDA GPU, and this would run on the CPU; take --preset tiny")
+        raise InputError("--preset 7b: expected a CUDA GPU, and this would run on the CPU; use --preset tiny")
     return device, preset, args.frames or PRESETS[preset]
 
 
@@ -265,8 +265,8 @@ def _enough_memory(what: str, device: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TamError(
-            f"{what}: the GPU's memory does not suffice: {total / _GIB:.1f} GiB, of which {free / _GIB:.1f} GiB were "
-            "free at the start; take fewer frames, a larger stride, or a larger GPU"
+            f"{what}: the GPU does not have enough memory: {total / _GIB:.1f} GiB, of which {free / _GIB:.1f} GiB were "
+            "free at the start; use fewer frames, a larger stride, or a larger GPU"
         ) from error
 
 

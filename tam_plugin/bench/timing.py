@@ -24,5 +24,5 @@ def compare(
 
 
 def rows(medians: dict[str, float], host: str) -> list[dict[str, Any]]:
-    """One row a way: ``name``, median ``seconds``, and ``ratio`` (the host's seconds over this way's)."""
+    """One row per way: ``name``, median ``seconds``, and ``ratio`` (the host's seconds over this way's)."""
     return [{"name": name, "seconds": s, "ratio": medians[host] / s} for name, s in medians.items()]

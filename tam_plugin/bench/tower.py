@@ -28,12 +28,10 @@ _TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the arguments of ``tam bench tower``."""
     parser.add_argument("--preset", choices=PRESETS, default="small", help="size of the encoder (default: small)")
-    parser.add_argument("--frames", type=int, default=2, help="frames a call, 729 tokens each (default: 2)")
-    parser.add_argument("--experts", type=int, default=4, help="experts a layer (default: 4)")
-    parser.add_argument("--top-k", type=int, default=2, help="experts a token takes (default: 2)")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if it is there"
-    )
+    parser.add_argument("--frames", type=int, default=2, help="frames per call, 729 tokens each (default: 2)")
+    parser.add_argument("--experts", type=int, default=4, help="experts per layer (default: 4)")
+    parser.add_argument("--top-k", type=int, default=2, help="experts per token (default: 2)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if available")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
     parser.add_argument("--dtype", choices=_TOLERANCE, default=None, help="default: bfloat16 on cuda, else float32")
 
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: expected a whole number >= 1")
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA GPU here; take --device cpu")
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
     device = args.device if args.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = args.dtype or ("bfloat16" if device == "cuda" else "float32")
 

@@ -27,9 +27,11 @@ _WIDTH, _HEIGHT, _FPS, _GROUP = 640, 360, 25, 250
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("--video", help="a video to read; without it one is made: 640×360, H.264, a keyframe in 250")
-    parser.add_argument("--seconds", type=int, default=600, help="length of the video made (default: %(default)s)")
-    parser.add_argument("--workdir", help="where it is kept for the next run (default: a temporary folder)")
+    parser.add_argument(
+        "--video", help="a video to read (default: one is generated: 640×360, H.264, a keyframe every 250 frames)"
+    )
+    parser.add_argument("--seconds", type=int, default=600, help="length of the generated video (default: %(default)s)")
+    parser.add_argument("--workdir", help="where to keep it for the next run (default: a temporary folder)")
     parser.add_argument("--frames", type=int, default=64, help="frames to sample (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
 

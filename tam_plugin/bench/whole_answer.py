@@ -152,7 +152,7 @@ def _assistant(path: str, **options: Any) -> VideoAssistant:
     """A checkpoint on its host.
 
     Raises:
-        ConfigError: it is none whose parts can be timed.
+        ConfigError: its parts cannot be timed.
     """
     assistant = load_assistant(path, **options)
     if not isinstance(assistant, VideoAssistant):

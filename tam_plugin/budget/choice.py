@@ -30,8 +30,8 @@ def fit(num_frames: int, strides: tuple[int, ...], context: Context) -> Choice:
 
 
 def no_more(choice: Choice, baseline: Choice, strides: tuple[int, ...], context: Context) -> Choice:
-    """The choice at a coarser stride, or with fewer frames if none is coarse enough, so that it has no more tokens than
-    the baseline; the baseline if not one frame fits.
+    """The choice, limited to the baseline's number of tokens: at a coarser stride, or with fewer frames if no stride is
+    coarse enough; the baseline itself if not one frame fits.
     """
     limit = context.layout.count(baseline.num_frames, baseline.stride)
     for stride in (choice.stride, *(s for s in strides if s > choice.stride)):
@@ -43,7 +43,7 @@ def no_more(choice: Choice, baseline: Choice, strides: tuple[int, ...], context:
 
 
 def kept_strides(wanted: Sequence[int], strides: Sequence[int], where: str, *, all_of_them: bool) -> list[int]:
-    """Those of the strides that a rule asks for, for which a model has projectors.
+    """The strides of a rule that a model has projectors for.
 
     Args:
         wanted: the rule's.

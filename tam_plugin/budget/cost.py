@@ -1,4 +1,4 @@
-"""What a wrong task type costs: the frames and tokens that a policy buys, by the type that was right."""
+"""The cost of wrong task types: frames and tokens that a policy gives, by the true type."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NEWLINE_POSITIONS = ("grid", "frame", "one_token", "no_token")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayout:
-    """What of a model decides how many tokens a video takes. It is a property of the checkpoint, not of a host.
+    """The properties of a checkpoint, whatever its host, that decide how many tokens a video takes.
 
     Attributes:
         grid: patches per side of a frame.
@@ -208,11 +208,11 @@ class TokenLayout:
         tokens_per_time: int = 0,
         strides: Sequence[int] | None = None,
     ) -> VisualBudget:
-        """``budget``, or what of it fits beside its text: a coarser stride first, then fewer frames.
+        """``budget``, reduced until it fits beside its text: first to a coarser stride, then to fewer frames.
 
         Args:
-            budget: what the question bought.
-            text_tokens: tokens of the text, and of the answer that is to fit too, whatever the frames.
+            budget: the question's budget.
+            text_tokens: tokens of the text, and of the answer that must fit too, whatever the frames.
             tokens_per_time: tokens of the time instruction for each frame, at most.
             strides: strides that it may be moved to; None for the model's.
 

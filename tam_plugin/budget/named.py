@@ -18,10 +18,10 @@ class PolicyKind(Protocol):
     """Makes policies of a kind."""
 
     def from_text(self, text: str) -> Policy:
-        """The policy of ``KIND:TEXT``; ConfigError where the text is none."""
+        """The policy of ``KIND:TEXT``; raises ConfigError if the text is invalid."""
 
     def from_dict(self, values: dict[str, Any]) -> Policy:
-        """The policy of a mapping, as its ``to_dict`` gives it, with ``kind``; ConfigError where it is none."""
+        """The policy of a mapping, as its ``to_dict`` gives it, with ``kind``; raises ConfigError if it is invalid."""
 
 
 _KINDS: dict[str, PolicyKind] = {KIND: FixedPolicy}

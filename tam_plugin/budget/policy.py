@@ -41,7 +41,7 @@ MODES = ("hard", "soft")
 
 
 class BudgetPolicy(Policy):
-    """Turns what the Inductor said, and the video's length, into a :class:`VisualBudget`.
+    """Maps the Inductor's prediction and the video's length to a :class:`VisualBudget`.
 
     Build one with :meth:`from_yaml`, :meth:`from_dict` or :meth:`fixed`. The default policy takes those of its strides
     that a model has; any other policy must find all of its strides in the model.
@@ -146,8 +146,8 @@ class BudgetPolicy(Policy):
 
         Args:
             layout: the model's.
-            text_tokens: more than the policy's own reserve (or its share) enlarges it.
-            output_tokens: likewise for the answer.
+            text_tokens: tokens to reserve for the text, if more than the policy's own reserve (or its share).
+            output_tokens: tokens to reserve for the answer, likewise.
 
         Raises:
             ConfigError: a group has strides that the model has no projector for (of the default policy: none that it

@@ -1,4 +1,4 @@
-"""Policy: what turns a question and a video's length into a visual budget."""
+"""Policy: the interface that maps a question and a video's length to a visual budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token reducers: what may be left out of, or merged in, a video's tokens after the projector (App. D.2)."""
+"""Token reducers, which drop or merge tokens of a video after the projector (App. D.2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TokenReducer(Protocol):
-    """Reduces the tokens of one video, and says beforehand how many it leaves, so that they buy frames.
+    """Reduces the tokens of one video, and tells beforehand how many it leaves, so that they can be spent on frames.
 
     It is named by ``ProjectorConfig.reducer``; both hosts call it in :func:`tam_plugin.vision.tokens.frames_to_tokens`.
     """
@@ -37,7 +37,7 @@ def register_reducer(name: str, reducer: TokenReducer) -> None:
     """Make a token reducer known by a name.
 
     Raises:
-        ConfigError: another one has that name.
+        ConfigError: the name is already taken.
     """
     if _REDUCERS.setdefault(name, reducer) is not reducer:
         raise ConfigError(f"token reducer {name!r} is registered already: choose another name")

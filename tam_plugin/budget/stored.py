@@ -25,7 +25,7 @@ def stored_policy(policy: str | dict[str, Any] | None) -> Policy:
     """The policy that a checkpoint holds; the default where it holds none.
 
     Raises:
-        ConfigError: it is none, or the checkpoint names a file instead.
+        ConfigError: it is invalid, or the checkpoint names a file instead.
     """
     if isinstance(policy, str):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""VisualBudget: how many frames a question buys, and how finely each is kept."""
+"""VisualBudget: how many frames a question gets, and at which resolution each is kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_video_frames(video_frames: int | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class VisualBudget:
-    """What one question buys; made by :meth:`TokenLayout.budget <tam_plugin.budget.TokenLayout.budget>`.
+    """The budget of one question; made by :meth:`TokenLayout.budget <tam_plugin.budget.TokenLayout.budget>`.
 
     Attributes:
         num_frames: frames to sample, T.

@@ -1,4 +1,4 @@
-"""Conversions from folder to folder: what can be taken over is linked or copied, the rest is streamed.
+"""Conversions from folder to folder: unchanged shards are linked or copied, the rest is streamed.
 
 ``config.json`` comes last: until then nothing loads the target, and the same command resumes it.
 """
@@ -31,14 +31,14 @@ class Summary:
 
     Attributes:
         folder: the new checkpoint.
-        linked: shards that are hard links to the source's; whoever writes into one writes into both.
+        linked: shards that are hard links to the source's; writing into one changes both.
         copied: shards that were copied whole.
-        written: shards that were written anew.
+        written: shards that were newly written.
         resumed: shards that an earlier run had finished.
         read_bytes: read by this run.
         written_bytes: written by this run.
         seconds: of this run.
-        notes: what a person should know.
+        notes: notes for the user.
     """
 
     folder: str
@@ -80,7 +80,7 @@ def upcycle(
     if layout.tam is not None:
         raise ConfigError(
             f"{layout.where} is a TAM checkpoint already ({_experts(layout.tam)}): expected a dense one; "
-            "--dense average makes one of it"
+            "--dense average converts it to one"
         )
     tam = layout.complete(tam, pool_mode_given=pool_mode_given)
     change = to_mixture(source, layout, tam, seed)
@@ -99,13 +99,13 @@ def densify(
     vision_tower: str | None = None,
     options: Options | None = None,
 ) -> Summary:
-    """Make a dense checkpoint of a TAM one: right after :func:`upcycle` it has the very tensors of the first one.
+    """Make a dense checkpoint of a TAM one: right after :func:`upcycle` it has exactly the tensors of the first one.
 
     Args:
         source: the TAM checkpoint.
         target: folder of the dense one.
         layout: the host's.
-        choice: what becomes of experts and projectors.
+        choice: how experts and projectors become dense.
         vision_tower: the dense tower's name for config.json, where it cannot be known.
         options: how to write.
 
@@ -166,7 +166,7 @@ def _convert(
     whole = sum(file.whole is not None for file in files)
     notes = list(notes)
     if source.left_out:
-        notes.append(f"left behind: {', '.join(source.left_out)}")
+        notes.append(f"not copied: {', '.join(source.left_out)}")
     if transfer == "link" and whole:
         notes.append(
             "linked shards share their bytes with the source: save later models elsewhere, or convert with --copy"

@@ -1,4 +1,4 @@
-"""What a checkpoint holds and what a question costs it, from names, shapes and arithmetic; nothing is run or written.
+"""Parameters of a checkpoint and the cost of a question, from names, shapes and arithmetic; nothing is run or written.
 
 Parameters are those of the tensors. Operations are :mod:`tam_plugin.flops`': all matrix products, attention over the
 whole square of scores, the output layer for one token, and no text beside the video.
@@ -11,7 +11,7 @@ from typing import Any
 
 from tam_plugin.budget import FixedPolicy, Policy, VisualBudget
 from tam_plugin.budget.stored import stored_policy
-from tam_plugin.checkpoint.mapping import projector_children, to_mixture
+from tam_plugin.checkpoint.mapping import to_mixture
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.config import TamConfig
@@ -105,7 +105,7 @@ def _one_projector(sizes: dict[str, int], tam: TamConfig) -> int:
     config = tam.projector
     if config.gate == "soft":
         return _activated(sizes, ".experts.", config.top_k / config.num_experts)
-    return sum(sizes.values()) // len(projector_children(config))
+    return sum(sizes.values()) // len(config.children)
 
 
 def _activated_llm(sizes: dict[str, int], layout: TensorLayout) -> int:
@@ -146,7 +146,7 @@ def _projector_layers(
     shapes: dict[str, tuple[int, ...]], layout: TensorLayout, tam: TamConfig
 ) -> tuple[tuple[int, int], ...]:
     """Widths of one projector's linear layers, from their weights; a mixture's are stacked."""
-    start = f"{layout.projector}{projector_children(tam.projector)[0]}."
+    start = f"{layout.projector}{tam.projector.children[0]}."
     weights = {name: shape for name, shape in sorted(shapes.items()) if name.startswith(start)}
     layers = tuple(
         (shape[-1], shape[-2])
@@ -173,7 +173,7 @@ def _row(name: str, budget: VisualBudget, model: ModelShape) -> dict[str, Any]:
 
 
 def describe(values: dict[str, Any]) -> str:
-    """The figures for people."""
+    """The figures in human-readable form."""
     lines = [
         f"{values['host']} checkpoint, {values['checkpoint']}",
         f"{values['top_k']} of {values['experts']} experts, strides {', '.join(map(str, values['strides']))}",

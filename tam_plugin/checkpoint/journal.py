@@ -1,8 +1,8 @@
 """What a conversion has finished, in its target folder: what is being made of what, and which files are whole.
 
 The first line of the journal says which source and settings the folder belongs to; each further line names a finished
-file. It stays when all is done, so that the same command again has nothing to do, and the way back finds what a dense
-config.json said.
+file. It is kept after the conversion, so that rerunning the command does nothing, and converting back finds
+what the dense config.json said.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FinishedFiles:
     Args:
         folder: the target; it is made if need be.
         header: what identifies the conversion.
-        overwrite: begin anew in a folder that holds something else.
+        overwrite: start again in a folder that holds something else.
 
     Raises:
         InputError: the folder holds something else, belongs to another conversion, or is in use.
@@ -115,7 +115,7 @@ def check_target(folder: Path, header: dict[str, Any], *, overwrite: bool) -> li
     if held:
         raise InputError(
             f"{str(folder)!r} belongs to another conversion ({_difference(held[0], header)}): give the same source and "
-            "settings to resume it, --overwrite to begin anew, or another folder"
+            "settings to resume it, --overwrite to start again, or another folder"
         )
     inside = [path.name for path in folder.iterdir() if path.name != JOURNAL]
     if inside:

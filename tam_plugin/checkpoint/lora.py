@@ -171,7 +171,7 @@ def _check_patterns(patterns: Iterable[str], name: str, where: str) -> None:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ConfigError(f"{where!r}: {name}: {pattern!r} is no regular expression ({error})") from None
+            raise ConfigError(f"{where!r}: {name}: {pattern!r} is not a regular expression ({error})") from None
 
 
 def _paired(shard: Shard, prefix: str) -> dict[str, tuple[str, str]]:
@@ -205,7 +205,7 @@ def _low_rank(shard: Shard, module: str, a: str, b: str, settings: dict[str, Any
         check_float(entry, name, str(shard.path))
         if len(entry.shape) != 2 or entry.shape[axis] != rank:
             raise ConfigError(
-                f"{str(shard.path)!r}: {name} has shape {list(entry.shape)}, {ADAPTER_CONFIG} makes it "
+                f"{str(shard.path)!r}: {name} has shape {list(entry.shape)}, but {ADAPTER_CONFIG} says "
                 f"{[rank, '…'] if axis == 0 else ['…', rank]}".replace("'", "")
             )
     return LowRank(Region.whole(shard, a), Region.whole(shard, b), scale)

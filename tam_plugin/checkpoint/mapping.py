@@ -12,7 +12,7 @@ from tam_plugin.checkpoint.shards import Entry, torch_dtype
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.checkpoint.writing import Output, Region
-from tam_plugin.config import MoeConfig, ProjectorConfig, TamConfig
+from tam_plugin.config import MoeConfig, TamConfig
 from tam_plugin.errors import ConfigError
 
 LINEARS = ("fc1", "fc2")
@@ -56,7 +56,7 @@ def to_mixture(source: Source, layout: TensorLayout, tam: TamConfig, seed: int) 
         else:
             added += [
                 copied(source, name, f"{layout.projector}{child}.{name.removeprefix(layout.projector)}")
-                for child in projector_children(tam.projector)
+                for child in tam.projector.children
                 for name in projector
             ]
     return Change(frozenset(removed).intersection(source.holder) | frozenset(projector), added)
@@ -79,18 +79,12 @@ def check_encoder(source: Source, layout: TensorLayout) -> None:
                 )
             if source.entry(full).shape != shape:
                 raise ConfigError(
-                    f"{layout.where}: {full} has shape {list(source.entry(full).shape)}, its configuration makes it "
+                    f"{layout.where}: {full} has shape {list(source.entry(full).shape)}, but its configuration says "
                     f"{list(shape)}"
                 )
     beyond = layout.mlp(layout.num_layers)
     if any(name.startswith(beyond) for name in source.holder):
         raise ConfigError(f"{layout.where} holds {beyond}*: its configuration has {layout.num_layers} encoder layers")
-
-
-def projector_children(config: ProjectorConfig) -> list[str]:
-    """Names of a configuration's projectors."""
-    alone = {"soft": ["soft"], "single": ["shared"]}
-    return alone.get(config.gate) or [f"stride_{stride}" for stride in config.strides]
 
 
 def projector_names(source: Source, layout: TensorLayout) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from tam_plugin.checkpoint.mapping import LINEARS, Change, check_float, copied, projector_children, projector_names
+from tam_plugin.checkpoint.mapping import LINEARS, Change, check_float, copied, projector_names
 from tam_plugin.checkpoint.source import Source
 from tam_plugin.checkpoint.tensor_layout import TensorLayout
 from tam_plugin.checkpoint.writing import Output, Region
@@ -17,7 +17,7 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class DenseChoice:
-    """What becomes of experts and projectors.
+    """How experts and projectors become dense.
 
     Attributes:
         expert: the expert that is kept; None averages them.
@@ -87,14 +87,14 @@ def _projector(source: Source, layout: TensorLayout, tam: TamConfig, choice: Den
             linear: f"{layout.projector}{name}." for linear, name in zip(LINEARS, layout.projector_linears, strict=True)
         }
         return _from_mixture(source, f"{layout.projector}soft.", linears, config.num_experts, choice)
-    children = projector_children(config)
+    children = config.children
     if choice.stride is not None and children != ["shared"]:
         if choice.stride not in config.strides:
             raise InputError(
                 f"--projector stride:{choice.stride}: this model has projectors for "
                 f"{', '.join(map(str, config.strides))}; name one of them, or average"
             )
-        children = [f"stride_{choice.stride}"]
+        children = [config.child(choice.stride)]
     starts = [f"{layout.projector}{child}." for child in children]
     outputs = []
     for name in projector_names(source, layout):

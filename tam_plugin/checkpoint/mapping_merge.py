@@ -27,7 +27,7 @@ class Parts:
         configs: the files that ``config`` and the adapter's scale come from.
         others: the small files that go along.
         remembered: see :meth:`~tam_plugin.checkpoint.TensorLayout.remembered`; None where nothing is known.
-        notes: what a person should know.
+        notes: notes for the user.
     """
 
     folder: Path
@@ -42,11 +42,11 @@ class Parts:
 
     @property
     def shards(self) -> list[Shard]:
-        """Its weight files."""
+        """The weight files of the run."""
         return [*dict.fromkeys(self.tensors.values()), *([self.adapter.shard] if self.adapter else [])]
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for shard in self.shards:
             shard.close()
 

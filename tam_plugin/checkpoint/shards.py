@@ -25,7 +25,7 @@ ITEM_BYTES = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
 }
-"""Bytes an element, by the names of safetensors."""
+"""Bytes per element, by the names of safetensors."""
 
 REMAP_BYTES = 256 << 20
 """A mapped ``.bin`` file is mapped anew after so many bytes, so that its pages do not add up."""
@@ -61,7 +61,7 @@ class Shard:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class SafetensorsShard(Shard):
@@ -102,7 +102,7 @@ class SafetensorsShard(Shard):
 
 
 class TorchShard(Shard):
-    """A ``.bin`` file of torch, mapped; its tensors are written anew as safetensors.
+    """A ``.bin`` file of torch, mapped; its tensors are rewritten as safetensors.
 
     Raises:
         InputError: it is damaged, holds more than tensors, or is in torch's format from before 1.6.
@@ -115,7 +115,7 @@ class TorchShard(Shard):
         for name, tensor in self._tensors().items():
             kind = _dtype_name(tensor)
             if kind is None or not isinstance(name, str):
-                raise InputError(f"{str(path)!r}: {name} is no tensor of a usable dtype")
+                raise InputError(f"{str(path)!r}: {name} is not a tensor of a supported dtype")
             held = tensor.untyped_storage().nbytes()
             if tensor.numel() * tensor.element_size() > held:
                 raise InputError(

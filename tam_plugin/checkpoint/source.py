@@ -64,7 +64,7 @@ class Source:
         return identity([self.folder / CONFIG, *(shard.path for shard in self.shards), *self.others])
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for shard in self.shards:
             shard.close()
 

@@ -36,7 +36,7 @@ class Options:
 
     Attributes:
         transfer: ``link`` or ``copy`` the unchanged shards; None links where one file system holds both.
-        overwrite: begin anew in a folder that holds something else.
+        overwrite: start again in a folder that holds something else.
         chunk_bytes: bytes in memory at once.
         max_shard_bytes: size of new shards, at most (one tensor may be larger).
         progress: show a bar when stderr is a terminal.
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class File:
-    """A weight file of the target: a whole shard of the source, or tensors written anew."""
+    """A weight file of the target: a whole shard of the source, or newly written tensors."""
 
     name: str
     nbytes: int
@@ -88,7 +88,7 @@ def resolve_transfer(wanted: str | None, source: Source, target: Path, files: li
     same = all(file.whole is None or file.whole.stat().st_dev == place.stat().st_dev for file in files)
     if wanted == "link" and not same:
         raise InputError(
-            f"--link: {str(source.folder)!r} and {str(target)!r} are on different file systems; take --copy"
+            f"--link: {str(source.folder)!r} and {str(target)!r} are on different file systems; use --copy"
         )
     return wanted or ("link" if same else "copy")
 
@@ -144,7 +144,7 @@ def _put(file: File, path: Path, transfer: str, traffic: Traffic, chunk_bytes: i
         try:
             link_file(file.whole, path)
         except OSError as error:
-            raise InputError(f"{str(file.whole)!r} cannot be linked ({error.strerror}): take --copy") from error
+            raise InputError(f"{str(file.whole)!r} cannot be linked ({error.strerror}): use --copy") from error
 
 
 def _remove_strangers(target: Path, files: list[File]) -> None:

@@ -60,7 +60,7 @@ class TensorLayout:
                 which serves every stride.
 
         Raises:
-            InputError: the newline position is none that there is.
+            InputError: the newline position is unknown.
         """
         chosen = tam or self.tam or self.complete(TamConfig(), pool_mode_given=False)
         layout = TokenLayout.of_projector(
@@ -87,7 +87,7 @@ class TensorLayout:
         raise NotImplementedError
 
     def remembered(self) -> dict[str, Any]:
-        """What of a dense config.json is lost in the TAM one; the journal keeps it for the way back."""
+        """The part of a dense config.json that the TAM one loses; the journal keeps it for converting back."""
         raise NotImplementedError
 
     def dense_config(self, remembered: dict[str, Any] | None, vision_tower: str | None) -> dict[str, Any]:

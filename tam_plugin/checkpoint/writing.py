@@ -33,7 +33,7 @@ class Region:
 
     @classmethod
     def whole(cls, shard: Shard, name: str) -> Region:
-        """All of a tensor."""
+        """The region that covers a whole tensor."""
         return cls(shard, name, 0, shard.tensors[name].nbytes)
 
 
@@ -82,7 +82,7 @@ class Traffic:
     on_write: Callable[[int], object] = lambda _: None
 
     def wrote(self, count: int) -> None:
-        """Count a piece."""
+        """Count a piece that was written."""
         self.written += count
         self.on_write(count)
 

@@ -29,14 +29,16 @@ def add_parser(subparsers) -> None:
         help="a TAM or llava-hf LLaVA-OneVision checkpoint (default: a demonstration model of drawn clips)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="length of the answer, at most")
-    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames as one picture")
-    parser.add_argument("--report", metavar="FILE.html", help="write decision, frames, experts, answer as a page")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=128, metavar="N", help="longest answer, in tokens (default: 128)"
+    )
+    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames to one image")
+    parser.add_argument("--report", metavar="FILE.html", help="write decision, frames, experts and answer as a page")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Decide, sample, encode, answer, print."""
+    """Decide, sample and encode the frames, answer, and print the result."""
     from tam_plugin.budget import read_policy
     from tam_plugin.page import write_case
     from tam_plugin.patches.hosts import load_assistant
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         decider = assistant.decider(own_policy, args.inductor)
         decision, video = question.decided_by(decider, output_tokens=args.max_new_tokens)
     notice = assistant.notice if args.model is not None else _of_demonstration(video)
-    # What a model says of a video that it cannot know looks like an answer and is none: only the decision is shown.
+    # The demonstration model's output for an unknown video would look like an answer, so only the decision is shown.
     answered = args.model is not None or notice is None
     with collect_routing(assistant.vision_tower) as routing:
         answer = assistant.answer(

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(result: dict[str, Any], table: Callable[[list[dict[str, Any]]], list[str]] | None = None) -> str:
-    """Context lines, then a row a way: as ``table`` has them, or name, median seconds, ratio."""
+    """Context lines, then one row per way: as ``table`` has them, or name, median seconds, ratio."""
     context = [f"{key}: {value}" for key, value in result.items() if key != "rows"]
     return "\n".join([*context, *(table or _table)(result["rows"])])
 

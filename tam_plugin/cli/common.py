@@ -27,7 +27,7 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         metavar="POLICY",
-        help="a budget policy file, or fixed:FRAMES:STRIDE (default: the model's, or the one that ships)",
+        help="a budget policy file, or fixed:FRAMES:STRIDE (default: the model's, or the shipped one)",
     )
     parser.add_argument("--inductor", metavar="PATH", help="Inductor checkpoint (default: the embedded one)")
     parser.add_argument(
@@ -194,11 +194,11 @@ def _of_damage(damaged: list[int]) -> str | None:
     if not damaged:
         return None
     named = ", ".join(map(str, damaged[:8])) + (", ..." if len(damaged) > 8 else "")
-    return f"damaged     {len(damaged)} of the frames wanted ({named}); whole frames nearby stand for them"
+    return f"damaged     {len(damaged)} of the requested frames ({named}); intact frames nearby stand in for them"
 
 
 def describe(values: dict[str, Any]) -> str:
-    """The decision for people."""
+    """The decision in human-readable form."""
     times = values["timestamps_s"]
     span = f"{times[0]:.2f} s" if len(times) == 1 else f"{times[0]:.2f} s to {times[-1]:.2f} s"
     fallback, extension = values["fallback"], values.get("extension")
@@ -208,7 +208,7 @@ def describe(values: dict[str, Any]) -> str:
             *([f"extension   {extension}: its rule decides"] if extension else []),
             f"video       {values['duration_s']:.2f} s",
             f"budget      {values['num_frames']} frames at stride {values['pool_stride']}: "
-            f"{values['tokens_per_frame']} tokens a frame, {values['visual_tokens']} in all",
+            f"{values['tokens_per_frame']} tokens per frame, {values['visual_tokens']} in all",
             f"frames at   {span}",
             *([damage] if (damage := _of_damage(values["damaged_frames"])) else []),
             *([f"fallback    {fallback}"] if fallback else []),

@@ -26,7 +26,7 @@ def _add_collect(steps) -> None:
     parser.add_argument(
         "sources", nargs="+", metavar="SRC", help="a file, a pattern like part_{1,2}.json, or a YAML list"
     )
-    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="where the queries go")
+    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="file to write the queries to")
     parser.add_argument("--dataset", metavar="NAME", help="name of the source (default: the file's stem)")
     parser.add_argument(
         "--column",
@@ -40,15 +40,15 @@ def _add_collect(steps) -> None:
         "--ids", default="own", metavar="KIND", help="own (default), prefixed (STEM/ID), row (STEM:ROW)"
     )
     parser.add_argument(
-        "--all-media", action="store_true", help="keep instruction rows of images and text only as well"
+        "--all-media", action="store_true", help="also keep instruction rows about images and rows of text only"
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave malformed rows out and list them on stderr")
-    parser.add_argument("--seed", type=int, default=0, help="of random:N in a YAML list (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random:N in a YAML list (default: 0)")
     parser.set_defaults(run=run_collect)
 
 
 def run_collect(args: argparse.Namespace) -> int:
-    """Collect, list what was malformed, sum up."""
+    """Collect queries, list malformed rows, and print a summary."""
     from tam_plugin.inductor.data.collect import CollectOptions, collect
     from tam_plugin.inductor.data.columns import parse_columns
 
@@ -68,10 +68,10 @@ def run_collect(args: argparse.Namespace) -> int:
 
 
 def _add_dedup(steps) -> None:
-    text = "remove exact duplicates and near-duplicates; the first in file order stays"
+    text = "remove exact duplicates and near-duplicates; the first in file order is kept"
     parser = steps.add_parser("dedup", help=text, description=text)
-    parser.add_argument("file", metavar="IN", help="queries, one JSON object a line")
-    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="where the queries that stay go")
+    parser.add_argument("file", metavar="IN", help="queries, one JSON object per line")
+    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="file to write the remaining queries to")
     parser.add_argument("--threshold", type=float, default=0.8, help="Jaccard similarity, in (0, 1] (default: 0.8)")
     parser.add_argument("--num-perm", type=int, default=64, help="hash functions of MinHash (default: 64)")
     parser.add_argument(
@@ -80,14 +80,12 @@ def _add_dedup(steps) -> None:
         default=True,
         help="keep queries that are alike but labelled differently, and list them in the report (default: yes)",
     )
-    parser.add_argument(
-        "--report", metavar="FILE.json", help="what was removed (default: OUT with .report.json after it)"
-    )
+    parser.add_argument("--report", metavar="FILE.json", help="what was removed (default: OUT.report.json)")
     parser.set_defaults(run=run_dedup)
 
 
 def run_dedup(args: argparse.Namespace) -> int:
-    """Deduplicate and sum up."""
+    """Deduplicate queries and print a summary."""
     from tam_plugin.inductor.data.dedup import dedup
 
     report = dedup(
@@ -105,7 +103,7 @@ def run_dedup(args: argparse.Namespace) -> int:
 def _add_stats(steps) -> None:
     text = "task types by source, lengths and durations; agreement of two taggers"
     parser = steps.add_parser("stats", help=text, description=text)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="queries, one JSON object a line")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="queries, one JSON object per line")
     parser.add_argument("--out", metavar="DIR", help="write stats.md, stats.json and stats.png there")
     parser.add_argument("--compare", metavar="OTHER.jsonl", help="the same queries labelled by another tagger")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")

@@ -1,4 +1,4 @@
-"""``tam data tag``, ``paraphrase`` and ``translate``: a language model labels queries, or says them anew."""
+"""``tam data tag``, ``paraphrase`` and ``translate``: a language model labels, paraphrases or translates queries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tam_plugin.files import parse_json
 
 _COMMANDS = {
     "tag": "label queries with a language model behind an OpenAI-compatible endpoint",
-    "paraphrase": "say queries in other words, with a language model behind an OpenAI-compatible endpoint",
-    "translate": "say queries in another language, with a language model behind an OpenAI-compatible endpoint",
+    "paraphrase": "paraphrase queries with a language model behind an OpenAI-compatible endpoint",
+    "translate": "translate queries with a language model behind an OpenAI-compatible endpoint",
 }
 
 
@@ -22,36 +22,47 @@ def add_parsers(subparsers) -> None:
         parser = subparsers.add_parser(name, help=text, description=text)
         _add_arguments(parser)
         if name == "translate":
-            parser.add_argument("--to", required=True, metavar="CODE", help="the language, such as zh (ISO 639-1)")
+            parser.add_argument(
+                "--to", required=True, metavar="CODE", help="the target language, such as zh (ISO 639-1)"
+            )
         parser.set_defaults(run=run, tagging_job=name)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("queries", metavar="QUERIES.jsonl", help="JSON lines with id, question, options, duration_s, dataset")
-    add("--out", required=True, metavar="OUT.jsonl", help="results; OUT.answers.jsonl and OUT.rejected.jsonl join it")
+    add(
+        "--out",
+        required=True,
+        metavar="OUT.jsonl",
+        help="file of results; OUT.answers.jsonl and OUT.rejected.jsonl are written beside it",
+    )
     add("--base-url", required=True, metavar="URL", help="the endpoint, such as http://127.0.0.1:8000/v1")
     add("--model", required=True, metavar="NAME", help="the model's name, as the server knows it")
-    add("--api-key-env", default="OPENAI_API_KEY", metavar="VAR", help="variable of the key (default: OPENAI_API_KEY)")
-    add("--no-key", action="store_true", help="send no key: a server of one's own")
-    add("--limit", type=int, metavar="N", help="the first N queries only, to try")
-    add("--restart", action="store_true", help="begin anew; the answers so far become OUT.answers.jsonl.old")
-    add("--concurrency", type=int, default=16, metavar="N", help="requests under way at once (default: 16)")
-    add("--requests-per-minute", type=float, metavar="N", help="limit of our own beside the server's (default: none)")
-    add("--timeout", type=float, default=600.0, metavar="S", help="seconds for one answer (default: 600)")
-    add("--max-attempts", type=int, default=8, metavar="N", help="requests for one answer through faults (default: 8)")
-    add("--retry-wait", type=float, default=1.0, metavar="S", help="first wait after a fault; it doubles (default: 1)")
+    add(
+        "--api-key-env", default="OPENAI_API_KEY", metavar="VAR", help="variable with the key (default: OPENAI_API_KEY)"
+    )
+    add("--no-key", action="store_true", help="send no key, as for a local server")
+    add("--limit", type=int, metavar="N", help="only the first N queries, as a trial")
+    add("--restart", action="store_true", help="start again; earlier answers move to OUT.answers.jsonl.old")
+    add("--concurrency", type=int, default=16, metavar="N", help="concurrent requests (default: 16)")
+    add("--requests-per-minute", type=float, metavar="N", help="client-side rate limit (default: none)")
+    add("--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for one answer (default: 600)")
+    add("--max-attempts", type=int, default=8, metavar="N", help="attempts per answer when requests fail (default: 8)")
+    add(
+        "--retry-wait", type=float, default=1.0, metavar="S", help="first wait after a failure; it doubles (default: 1)"
+    )
     add("--max-reasks", type=int, default=2, metavar="N", help="times to ask again after a bad reply (default: 2)")
     add("--temperature", type=float, metavar="T", help="default: the server's")
     add("--max-tokens", type=int, metavar="N", help="longest reply, thinking included (default: the server's)")
-    add("--extra-body", default="{}", metavar="JSON", help="further entries of each request, as one JSON object")
-    add("--price-in", type=float, default=0.0, metavar="P", help="price of a million prompt tokens")
-    add("--price-out", type=float, default=0.0, metavar="P", help="price of a million tokens of replies")
-    add("--max-cost", type=float, metavar="C", help="stop before this much is spent, earlier runs included")
+    add("--extra-body", default="{}", metavar="JSON", help="further fields of each request, as one JSON object")
+    add("--price-in", type=float, default=0.0, metavar="P", help="price per million prompt tokens")
+    add("--price-out", type=float, default=0.0, metavar="P", help="price per million reply tokens")
+    add("--max-cost", type=float, metavar="C", help="stop before more than this is spent, earlier runs included")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, and write the results."""
+    """Send the requests and write the results."""
     from tam_plugin.inductor.tagging.run import Limits
     from tam_plugin.inductor.tagging.settings import ChatSettings, read_key
     from tam_plugin.inductor.tagging.spending import Prices
@@ -82,7 +93,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         values = parse_json(text, strict=False)
     except ValueError as error:
-        raise InputError(f"--extra-body {text[:60]!r} is no JSON: {error}") from None
+        raise InputError(f"--extra-body {text[:60]!r} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"--extra-body {text[:60]!r}: expected a JSON object")
     return values

@@ -30,7 +30,7 @@ JOBS = {
     "serve": "a serving engine",
     "decode": "reading videos",
 }
-"""Job → what it is, in words."""
+"""Job → its description."""
 
 _NO_ENGINE = {
     "ready": False,
@@ -48,16 +48,18 @@ def add_parser(subparsers) -> None:
         action="append",
         choices=tuple(JOBS),
         metavar="JOB",
-        help="look at this job alone, and exit with 1 if it cannot run; may be repeated: "
+        help="check only this job, and exit with 1 if it cannot run; may be repeated: "
         + ", ".join(f"{job} ({words})" for job, words in JOBS.items()),
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT, lmms-eval")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="also list every patch of LLaVA-NeXT and lmms-eval"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print versions at once and each verdict as it comes; 1 if a job that was asked for cannot run."""
+    """Print versions at once and each verdict as it arrives; returns 1 if a requested job cannot run."""
     try:
         addons.load()
     except TamError as error:  # it must not hide what else there is to tell
@@ -120,7 +122,7 @@ def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:
 
 
 def _more(running: dict[str, Future]) -> dict[str, Any]:
-    """What is told beside the verdicts."""
+    """The parts of the report other than the verdicts."""
     machine = running["machine"].result()
     train, evaluate = (running[job].result() if job in running else {} for job in ("train", "evaluate"))
     failed = machine.get("detail")
@@ -135,7 +137,7 @@ def _more(running: dict[str, Future]) -> dict[str, Any]:
 
 
 def describe_versions(report: dict[str, Any]) -> str:
-    """Versions for people."""
+    """The versions in human-readable form."""
     lines = [f"tam-plugin {report['tam_plugin']} on Python {report['python']} ({report['executable']})", "packages"]
     lines += [f"  {name:<20} {version or 'MISSING'}" for name, version in report["packages"].items()]
     lines += ["optional packages"]
@@ -144,7 +146,7 @@ def describe_versions(report: dict[str, Any]) -> str:
 
 
 def describe_job(job: str, verdict: dict[str, Any]) -> list[str]:
-    """One verdict for people."""
+    """One verdict in human-readable form."""
     readers = verdict.get("readers", {})
     lines = _lines(job, verdict)
     return lines + [line for reader, found in readers.items() for line in _lines(f"  by {reader}", found)]
@@ -157,7 +159,7 @@ def _lines(name: str, verdict: dict[str, Any]) -> list[str]:
 
 
 def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
-    """The rest for people."""
+    """The rest of the report in human-readable form."""
     lines = ["hosts"] if report["hosts"] else []
     for name, state in report["hosts"].items():
         lines += _lines(name, state)
@@ -173,7 +175,7 @@ def describe_more(report: dict[str, Any], *, verbose: bool) -> str:
 
 def _describe_patches(host: str, rows: list[dict[str, str]], error: str | None, *, verbose: bool) -> list[str]:
     if error is not None:
-        return [f"patches of {host}: none is applied, because of the reason given at train ({len(rows)} records)"]
+        return [f"patches of {host}: none is applied, for the reason given under train ({len(rows)} records)"]
     applied = sum(row["state"] == "applied" for row in rows)
     hint = "" if verbose else " (-v lists them)"
     lines = [f"patches of {host}: {applied} applied, {len(rows) - applied} not needed here{hint}"]

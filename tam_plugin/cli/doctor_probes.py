@@ -1,5 +1,5 @@
-"""What ``tam doctor`` looks at. Each probe runs what it is about, in a process of its own: a package that fails on
-import, ends its process or never returns takes nothing else with it.
+"""The probes of ``tam doctor``. Each probe runs what it checks in a process of its own, so that a package that fails on
+import, ends its process or never returns affects nothing else.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def probe_in_process(name: str) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return _verdict(False, f"it was not done after {LIMIT_S:.0f} s")
+        return _verdict(False, f"it did not finish within {LIMIT_S:.0f} s")
     with contextlib.suppress(ValueError, IndexError):
         found = json.loads(ran.stdout.splitlines()[-1])
         if ran.returncode == 0 and isinstance(found, dict):
             return found
-    last = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    last = (ran.stderr.strip().splitlines() or ["it printed nothing"])[-1]
     return _verdict(False, f"its process {_end(ran.returncode)}: {last}")
 
 
@@ -118,11 +118,11 @@ def _hub_cache() -> str:
         return f"{folder}, which cannot be read: {there}: {error.strerror}"
     if not os.access(there, os.W_OK):
         return f"{folder}, which cannot be written: {there} is read-only"
-    return f"{folder}{'' if there == folder else ', made when it is first needed'}"
+    return f"{folder}{'' if there == folder else ', created when it is first needed'}"
 
 
 def _host(module: str, class_name: str) -> dict[str, Any]:
-    """Whether a host can run here; its row is made anew, for one that was registered is not in this process."""
+    """Whether a host can run here; its row is constructed again, as the registered one is in another process."""
     state = getattr(importlib.import_module(module), class_name)().probe()
     return _verdict(state.ready, state.detail, state.remedy)
 
@@ -169,13 +169,13 @@ def _train() -> dict[str, Any]:
 
 
 def _training_notes() -> list[str]:
-    """What the host's own scripts take for granted and is not here."""
+    """What the host's own scripts assume and this machine lacks."""
     import torch
 
     from tam_plugin.installing import installed_version
 
     lacks = [
-        (not torch.cuda.is_available(), "no CUDA device is here"),
+        (not torch.cuda.is_available(), "no CUDA device was found"),
         (installed_version("flash-attn") is None, "no flash-attn: pass --attn_implementation sdpa"),
         (installed_version("deepspeed") is None, "no DeepSpeed: leave --deepspeed out, or pip install 'deepspeed'"),
         (installed_version("peft") is None, "no peft: no LoRA"),
@@ -191,7 +191,7 @@ def _patch_rows(patcher: Patcher) -> list[dict[str, str]]:
         why = ""
         if row["state"] == "not needed":
             useful = records[row["name"]].is_useful()
-            why = "the host does not need it here" if useful else "this release of the host has nothing of the kind"
+            why = "the host does not need it here" if useful else "this release of the host has no such code"
         rows.append({**row, "because": why})
     return rows
 
@@ -221,7 +221,7 @@ def _evaluate() -> dict[str, Any]:
 
 
 def _decode(reader: str) -> dict[str, Any]:
-    """The clip that ships, decoded by one reader."""
+    """The shipped clip, decoded by one reader."""
     from tam_plugin.installing import installed_version
     from tam_plugin.video import sample_frames
 

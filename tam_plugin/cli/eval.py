@@ -12,8 +12,8 @@ import tam_plugin
 from tam_plugin.errors import InputError, require
 
 DESCRIPTION = (
-    "Benchmarks through an unmodified lmms-eval, one process each; the same command again goes on after a kill. "
-    "Without --suite, a command: ablations."
+    "Benchmarks through an unmodified lmms-eval, one process each. Rerun the same command to resume a killed run. "
+    "Without --suite, give a command: ablations."
 )
 
 
@@ -23,27 +23,29 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--suite", metavar="NAME", help="paper (Tab. 1), or a YAML file of benchmarks")
     parser.add_argument("--model", metavar="NAME", default="tallva", help="tallva (default) or tallva_onevision")
     parser.add_argument("--model-args", metavar="ARGS", help="pretrained=PATH,... as lmms-eval takes them")
-    parser.add_argument("--out", metavar="DIR", help="folder of results, sample logs and output")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="requests computed together (1)")
+    parser.add_argument("--out", metavar="DIR", help="folder for results, sample logs and output")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="requests per batch (default: 1)")
     parser.add_argument(
-        "--launcher", default="", metavar="WORDS", help="before -m lmms_eval, such as 'accelerate launch' (this Python)"
+        "--launcher", default="", metavar="WORDS", help="words before -m lmms_eval, such as 'accelerate launch'"
     )
-    parser.add_argument("--lmms-args", default="", metavar="WORDS", help="more of lmms-eval, such as '--limit 8'")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
+    parser.add_argument(
+        "--lmms-args", default="", metavar="WORDS", help="further lmms-eval options, such as '--limit 8'"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands without running them")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_suite)
     commands = parser.add_subparsers(dest="eval_command", metavar="COMMAND", parser_class=type(parser))
     text = "every row of the ablation tables on a tiny seeded model: what it answers and what it costs"
     ablations = commands.add_parser("ablations", help=text, description=text)
-    ablations.add_argument("rows", nargs="*", metavar="ROW", help="rows such as tab10_lowest (all of them)")
-    ablations.add_argument("--video", metavar="FILE", help="what the questions are about (the clip that ships)")
-    ablations.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and draws (0)")
+    ablations.add_argument("rows", nargs="*", metavar="ROW", help="rows such as tab10_lowest (default: all)")
+    ablations.add_argument("--video", metavar="FILE", help="video to ask about (default: the shipped clip)")
+    ablations.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and draws (default: 0)")
     ablations.add_argument("--json", action="store_true", help="print one JSON object")
     ablations.set_defaults(run=run_ablations)
 
 
 def run_suite(args: argparse.Namespace) -> int:
-    """Run what is not done yet and print the table; 1 if a benchmark failed."""
+    """Run the benchmarks that are not finished and print the table; returns 1 if one failed."""
     from tam_plugin.eval.suite import Run, describe, load_suite, summarize
     from tam_plugin.eval.suite import run_suite as run_all
     from tam_plugin.eval.suite.running import commands

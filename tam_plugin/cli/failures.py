@@ -15,7 +15,7 @@ _NOT_WRITTEN = ("file write failed", "iostream error", "PytorchStreamWriter fail
 
 
 def machine_failure(error: BaseException) -> str | None:
-    """One line for an error that the machine or its user can mend; None for any other, which is a defect.
+    """One line for an error that the user can fix; None for any other, which is a defect.
 
     Libraries wrap the system's errors in their own, so causes and messages are looked at too.
     """
@@ -31,9 +31,7 @@ def machine_failure(error: BaseException) -> str | None:
 def _failure(error: BaseException) -> str | None:
     text = one_line(error)
     if isinstance(error, MemoryError) or any(word in text.lower() for word in _NO_MEMORY):
-        return (
-            f"memory is used up: close other programs, or give a smaller batch or model ({text[:200] or 'no memory'})"
-        )
+        return f"out of memory: close other programs, or give a smaller batch or model ({text[:200] or 'no memory'})"
     number = getattr(error, "errno", None) if isinstance(error, OSError) else _number(text)
     if number in REMEDIES:
         names = [repr(name) for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
@@ -44,7 +42,7 @@ def _failure(error: BaseException) -> str | None:
         return f"a file cannot be written ({text[:200]}); {REMEDIES[errno.ENOSPC]}"
     if isinstance(error, UnicodeEncodeError) and error.encoding.startswith("utf") and error.reason.startswith("surrog"):
         half = error.object[error.start : error.end]
-        return f"a text holds half a character (a lone surrogate), {half!r}: give valid Unicode"
+        return f"a text contains a lone surrogate (half a character), {half!r}: give valid Unicode"
     return None
 
 
@@ -54,7 +52,7 @@ def _number(text: str) -> int | None:
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """One line for an error, and the exit code: 2 for what the user or the machine can mend, 1 for a defect."""
+    """One line for an error, and the exit code: 2 for what the user can fix, 1 for a defect."""
     if isinstance(error, TamError):
         return str(error), 2
     failure = machine_failure(error)

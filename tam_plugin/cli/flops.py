@@ -19,24 +19,36 @@ def add_parser(subparsers) -> None:
     which.add_argument(
         "--preset", default="llava-video-7b", metavar="NAME", help="llava-video-7b (default) or llava-video-72b"
     )
-    parser.add_argument("--config", metavar="TAM.yaml", help="fields of TamConfig that a dense model would take")
-    parser.add_argument("--duration", type=float, nargs="+", metavar="S", help="of the video (15 60 180 600)")
+    parser.add_argument("--config", metavar="TAM.yaml", help="fields of TamConfig to give a dense model")
     parser.add_argument(
-        "--text-tokens", type=int, default=128, metavar="N", help="of the prompt beside the video (128)"
-    )
-    parser.add_argument("--new-tokens", type=int, default=1, metavar="N", help="length of the answer (1)")
-    parser.add_argument(
-        "--attention", default="full", choices=("full", "causal"), help="scores of the whole square, or of its half"
+        "--duration", type=float, nargs="+", metavar="S", help="lengths of the video (default: 15 60 180 600)"
     )
     parser.add_argument(
-        "--logits", default="last", choices=("last", "all"), help="output layer for the prompt's last token, or for all"
+        "--text-tokens",
+        type=int,
+        default=128,
+        metavar="N",
+        help="length of the prompt without the video (default: 128)",
+    )
+    parser.add_argument("--new-tokens", type=int, default=1, metavar="N", help="length of the answer (default: 1)")
+    parser.add_argument(
+        "--attention",
+        default="full",
+        choices=("full", "causal"),
+        help="count scores of the whole square, or of its causal half",
+    )
+    parser.add_argument(
+        "--logits",
+        default="last",
+        choices=("last", "all"),
+        help="count the output layer for the prompt's last token, or for all",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Count and print."""
+    """Count the operations and print the report."""
     from tam_plugin.config import TamConfig
     from tam_plugin.eval.flops import Conventions, describe, from_path, from_preset, report
     from tam_plugin.eval.flops.report import DURATIONS_S

@@ -33,7 +33,7 @@ def _add_average(actions) -> None:
 
 
 def run_average(args: argparse.Namespace) -> int:
-    """Average."""
+    """Average the Inductors."""
     from tam_plugin.inductor.averaging import average
 
     average(args.inductors, args.out)
@@ -43,7 +43,7 @@ def run_average(args: argparse.Namespace) -> int:
 
 def _add_train(actions) -> None:
     text = (
-        "Train an Inductor on a Hugging Face base (stage 1). The same command again goes on with a killed run. On "
+        "Train an Inductor on a Hugging Face base (stage 1). Rerun the same command to resume a killed run. On "
         "several processes: accelerate launch --multi_gpu --num_processes N -m tam_plugin.cli.main inductor train ..., "
         "with --cpu at its end for several on CPUs."
     )
@@ -54,25 +54,42 @@ def _add_train(actions) -> None:
     parser.add_argument(
         "--embedded",
         action="store_true",
-        help="train the compact classifier that ships: --base is a BERT encoder (default: all-MiniLM-L6-v2), and the "
-        "corpus of this package is trained on besides --data",
+        help="train the compact classifier of this package: --base is a BERT encoder (default: all-MiniLM-L6-v2), "
+        "and the package's corpus is used in addition to --data",
     )
-    parser.add_argument("--grammar-per-label", type=int, default=700, metavar="N", help="with --embedded (700)")
     parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="with --embedded: runs to average (0 1)"
+        "--grammar-per-label",
+        type=int,
+        default=700,
+        metavar="N",
+        help="with --embedded: grammar rows per label (default: 700)",
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1],
+        metavar="N",
+        help="with --embedded: seeds of the runs to average (default: 0 1)",
     )
     parser.add_argument(
         "--languages",
         nargs="+",
         metavar="CODE",
-        help="with --embedded: of the corpus (default: all that it has; English without --base)",
+        help="with --embedded: languages of the corpus to train on (default: all; English without --base)",
     )
     parser.add_argument(
-        "--no-question", type=int, default=600, metavar="N", help="with --embedded: texts that ask nothing (600)"
+        "--no-question",
+        type=int,
+        default=600,
+        metavar="N",
+        help="with --embedded: texts that ask nothing (default: 600)",
     )
-    parser.add_argument("--layers", type=int, metavar="N", help="with --embedded: layers of the base that are kept")
+    parser.add_argument("--layers", type=int, metavar="N", help="with --embedded: layers of the base to keep")
     parser.add_argument(
-        "--teacher", metavar="DIR", help="with --embedded: a compact Inductor whose opinion is half of every target"
+        "--teacher",
+        metavar="DIR",
+        help="with --embedded: a compact Inductor whose prediction makes up half of every target",
     )
     parser.add_argument(
         "--pilot",
@@ -81,11 +98,15 @@ def _add_train(actions) -> None:
         metavar="SOURCE",
         help="with --embedded: fit the temperature on these sources, by a first run of one epoch without them",
     )
-    parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="with --embedded: not trained on")
+    parser.add_argument(
+        "--leave-out", nargs="+", default=[], metavar="SOURCE", help="with --embedded: sources not to train on"
+    )
     parser.add_argument(
         "--valid", nargs="+", default=[], metavar="FILE", help="held-out rows (default: part of --data)"
     )
-    parser.add_argument("--held-out", type=float, default=0.1, metavar="SHARE", help="that part (default: 0.1)")
+    parser.add_argument(
+        "--held-out", type=float, default=0.1, metavar="SHARE", help="share of --data held out (default: 0.1)"
+    )
     parser.add_argument("--no-options", dest="use_options", action="store_false", help="hide the answer options")
     parser.add_argument("--no-duration", dest="use_duration", action="store_false", help="hide the length class")
     parser.add_argument(
@@ -98,18 +119,18 @@ def _add_train(actions) -> None:
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in --out")
     numbers = {
-        "epochs": (int, 3, "passes over the data, at most"),
-        "batch_size": (int, 32, "rows of a process and step"),
-        "gradient_accumulation": (int, 1, "steps whose gradients are averaged"),
-        "learning_rate": (float, 5e-5, "peak of the rate; linear warm-up, then a cosine"),
-        "weight_decay": (float, 0.01, "decay of the weights"),
-        "warmup": (float, 0.05, "share of the steps in which the rate rises"),
+        "epochs": (int, 3, "passes over the data at most"),
+        "batch_size": (int, 32, "rows per process and step"),
+        "gradient_accumulation": (int, 1, "steps whose gradients are accumulated"),
+        "learning_rate": (float, 5e-5, "peak learning rate; linear warm-up, then cosine decay"),
+        "weight_decay": (float, 0.01, "weight decay"),
+        "warmup": (float, 0.05, "share of the steps used for warm-up"),
         "label_smoothing": (float, 0.05, "probability mass spread over all labels"),
         "label2_weight": (float, 0.3, "probability mass of a second valid label"),
-        "patience": (int, 3, "evaluations without progress before the end; 0 for never"),
-        "eval_steps": (int, 0, "steps between checkpoints; 0 for one an epoch"),
+        "patience": (int, 3, "evaluations without progress before training stops; 0 never stops early"),
+        "eval_steps": (int, 0, "steps between checkpoints; 0 for one per epoch"),
         "max_tokens": (int, 256, "longest input"),
-        "seed": (int, 0, "of head, order and split"),
+        "seed": (int, 0, "seed of head, order and split"),
     }
     _add_numbers(parser, numbers)
     parser.set_defaults(run=run_train)
@@ -120,11 +141,13 @@ def _add_eval(actions) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="labelled questions, JSON lines")
     parser.add_argument("--inductor", metavar="PATH", help="Inductor checkpoint (default: the embedded one)")
     parser.add_argument("--out", metavar="DIR", help="folder for the figures and tables")
-    parser.add_argument("--compare", nargs="+", default=[], metavar="PATH", help="further Inductors, side by side")
     parser.add_argument(
-        "--paraphrases", nargs="+", default=[], metavar="FILE", help="the same questions in other words, JSON lines"
+        "--compare", nargs="+", default=[], metavar="PATH", help="further Inductors to compare side by side"
     )
-    parser.add_argument("--policy", metavar="FILE", help="policy for what is bought (default: the one that ships)")
+    parser.add_argument(
+        "--paraphrases", nargs="+", default=[], metavar="FILE", help="the same questions paraphrased, JSON lines"
+    )
+    parser.add_argument("--policy", metavar="FILE", help="policy that sets the budgets (default: the shipped one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_eval)
 
@@ -140,21 +163,21 @@ def _add_extend(actions) -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="samples of the new type, JSON lines")
     parser.add_argument("--replay", nargs="+", default=[], metavar="FILE", help="rows of the old types, JSON lines")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the checkpoint to write")
-    parser.add_argument("--eval", nargs="+", default=[], metavar="FILE", help="rows for a table of before and after")
-    parser.add_argument("--policy", metavar="FILE", help="policy that knows the group (default: the one that ships)")
+    parser.add_argument("--eval", nargs="+", default=[], metavar="FILE", help="rows to compare before and after on")
+    parser.add_argument("--policy", metavar="FILE", help="policy that knows the group (default: the shipped one)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished Inductor in --out")
     numbers = {
         "rank": (int, 16, "rank of the updates"),
-        "alpha": (int, 32, "their scale is alpha / rank"),
+        "alpha": (int, 32, "updates are scaled by alpha / rank"),
         "epochs": (int, 2, "passes over samples and replay"),
-        "batch_size": (int, 32, "rows a step"),
-        "learning_rate": (float, 5e-4, "peak of the updates' rate"),
-        "head_learning_rate": (float, 1e-3, "peak of the head's rate"),
-        "keep": (float, 0.5, "share of an old row's target that is what the base says of it"),
+        "batch_size": (int, 32, "rows per step"),
+        "learning_rate": (float, 5e-4, "peak learning rate of the updates"),
+        "head_learning_rate": (float, 1e-3, "peak learning rate of the head"),
+        "keep": (float, 0.5, "share of the base's prediction in the target of an old row"),
         "max_tokens": (int, 128, "longest training input"),
-        "held_out": (float, 0.1, "share kept for the temperature"),
-        "seed": (int, 0, "of updates, order and split"),
+        "held_out": (float, 0.1, "share held out to fit the temperature"),
+        "seed": (int, 0, "seed of updates, order and split"),
     }
     _add_numbers(parser, numbers)
     parser.set_defaults(run=run_extend)
@@ -216,7 +239,7 @@ def _languages(args: argparse.Namespace) -> tuple[str, ...] | None:
 
 
 def run_eval(args: argparse.Namespace) -> int:
-    """Judge an Inductor."""
+    """Evaluate an Inductor."""
     from functools import partial
 
     from tam_plugin.budget import BudgetPolicy

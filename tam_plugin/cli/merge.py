@@ -8,14 +8,14 @@ import json
 
 DESCRIPTION = (
     "Make a whole TAM checkpoint of what a LoRA or projector-only run of LLaVA-NeXT saved (its output_dir or a "
-    "checkpoint-N) and of the checkpoint that it started from, without the model in memory. The same command again "
-    "goes on with a killed run."
+    "checkpoint-N) and of the checkpoint that it started from, without loading the model into memory. Rerun the same "
+    "command to resume a killed run."
 )
 
 
 def add_parser(subparsers) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("merge", help="LoRA or projector over its base to whole checkpoint, on disk")
+    parser = subparsers.add_parser("merge", help="merge LoRA or a projector into its base checkpoint, on disk")
     parser.description = DESCRIPTION
     parser.add_argument("adapter", metavar="ADAPTER", help="folder that the run saved into, or its name on the hub")
     parser.add_argument("target", metavar="DST", help="folder to write")
@@ -32,15 +32,15 @@ def add_parser(subparsers) -> None:
         dest="transfer",
         action="store_const",
         const="copy",
-        help="copy them (default: link where one file system holds both folders)",
+        help="copy them (default: link if both folders are on one file system)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="begin anew in a DST that holds something else")
+    parser.add_argument("--overwrite", action="store_true", help="start again in a DST that holds something else")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, merge, and print what was done."""
+    """Check the two folders, merge, and print a summary."""
     from tam_plugin.checkpoint import merge, open_source
     from tam_plugin.checkpoint.source import CONFIG, read_json
     from tam_plugin.checkpoint.target import Options

@@ -1,4 +1,4 @@
-"""``tam plan``: what a question buys of a video, before any language model runs."""
+"""``tam plan``: the budget and frames of a question about a video, before any language model runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def add_parser(subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser("plan", help="task type, visual budget and frames of a question about a video")
     common.add_question_arguments(parser)
-    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames as one picture")
+    parser.add_argument("--contact-sheet", metavar="FILE.png", help="write the sampled frames to one image")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Decide, sample, print."""
+    """Decide, sample the frames, and print the decision."""
     from tam_plugin.budget import read_policy
     from tam_plugin.deciding import Decider
     from tam_plugin.video import contact_sheet

@@ -19,7 +19,7 @@ from tam_plugin.plans import bad_rows
 from tam_plugin.plans.bad_rows import DEFAULT_MAX_SHARE, MIN_ALLOWED, check_max_share, listed_rows
 
 SHOWN = 5
-"""Bad rows that are named on stderr; the list has all."""
+"""Bad rows that are named on stderr; the file lists all of them."""
 TOO_MANY_BAD = 3
 """Exit code: training would stop."""
 
@@ -58,14 +58,14 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--shard",
         metavar="I/N",
-        help="do share I of N, for a job array; the same command without it, run when all are done, joins them",
+        help="plan shard I of N, for a job array; rerun the command without --shard to join the finished shards",
     )
-    parser.add_argument("--join", action="store_true", help="only join shards: refuse to run where there are none")
+    parser.add_argument("--join", action="store_true", help="only join shards; fail if there are none")
     parser.add_argument(
-        "--policy", metavar="FILE", help="budget policy YAML (default: the model's, or the one shipped)"
+        "--policy", metavar="FILE", help="budget policy YAML (default: the model's, or the shipped one)"
     )
     parser.add_argument(
-        "--inductor", metavar="PATH", help="Inductor checkpoint (default: the model's, or the embedded)"
+        "--inductor", metavar="PATH", help="Inductor checkpoint (default: the model's, or the embedded one)"
     )
     parser.add_argument(
         "--model",
@@ -74,7 +74,7 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--newline-position", metavar="P", help="the training script's mm_newline_position")
     parser.add_argument("--model-max-length", type=int, metavar="N", help="the training script's model_max_length")
-    parser.add_argument("--grid", type=int, metavar="N", help="patches a side of a frame (default: the policy's)")
+    parser.add_argument("--grid", type=int, metavar="N", help="patches per side of a frame (default: the policy's)")
     parser.add_argument("--pool-mode", metavar="MODE", help="how frames are pooled (default: the policy's)")
     parser.add_argument(
         "--strides",
@@ -98,7 +98,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, report, and say whether training could use the rows."""
+    """Plan the rows, print the report, and return whether training could use them as the exit code."""
     from tam_plugin.budget import read_policy
     from tam_plugin.budget.stored import stored_policy
     from tam_plugin.inductor.stored import stored_inductor
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     limits = [limit for limit in (args.model_max_length, model.get("max_tokens")) if limit is not None]
     if not limits:
         raise ConfigError(
-            "the context that training keeps is not known: give --model-max-length as the training script has it"
+            "the context length of training is not known: give --model-max-length as the training script has it"
             + (f" ({args.model!r} has no tokenizer_model_max_length)" if args.model else ", or --model")
         )
     if "newline_position" not in layout:
@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verdict(counts: dict[str, Any], args: argparse.Namespace) -> int:
-    """Name bad rows; the exit code."""
+    """Name bad rows on stderr; returns the exit code."""
     bad, total, path = counts["bad_rows"], counts["rows"], Path(args.out) / bad_rows.FILE_NAME
     if not bad["all"]:
         return 0

@@ -23,9 +23,11 @@ def add_parser(subparsers) -> None:
     rate.add_argument("--base-batch-size", type=int, metavar="BS0", help="default: 32, the paper's 1 × 2 × 16")
     rate.set_defaults(run=run_rate)
 
-    preview = commands.add_parser("preview", help="parameters that train and memory of a step; reads no weights")
-    preview.add_argument("--gpus", type=int, default=1, metavar="N", help="data-parallel processes (1)")
-    preview.add_argument("--gpu-memory", type=float, default=80.0, metavar="GB", help="of each (80)")
+    preview = commands.add_parser("preview", help="trainable parameters and memory per step; reads no weights")
+    preview.add_argument("--gpus", type=int, default=1, metavar="N", help="data-parallel processes (default: 1)")
+    preview.add_argument(
+        "--gpu-memory", type=float, default=80.0, metavar="GB", help="memory of each GPU (default: 80)"
+    )
     preview.add_argument("--json", action="store_true", help="print one JSON object")
     preview.add_argument("arguments", nargs="+", metavar="ARG", help="after --: the arguments of train_mem.py")
     preview.set_defaults(run=run_preview)
@@ -33,7 +35,7 @@ def add_parser(subparsers) -> None:
     curves = commands.add_parser("curves", help="loss curves of training runs as one PNG (Fig. 12a)")
     curves.add_argument("runs", nargs="+", metavar="NAME=DIR", help="a run's name and output folder")
     curves.add_argument("--out", required=True, metavar="FILE.png", help="the figure")
-    curves.add_argument("--smoothing", type=float, default=0.6, metavar="W", help="weight of the average (0.6)")
+    curves.add_argument("--smoothing", type=float, default=0.6, metavar="W", help="smoothing weight (default: 0.6)")
     curves.set_defaults(run=run_curves)
 
 
@@ -79,7 +81,7 @@ def run_preview(args: argparse.Namespace) -> int:
     print(format_parts(found.parts))
     print(
         f"\nestimate for {step['gpus']} GPUs, ZeRO-{step['zero_stage']}, {step['tokens']:,} tokens and "
-        f"{step['frames']} frames a GPU (the longest sample)"
+        f"{step['frames']} frames per GPU (the longest sample)"
     )
     print(format_estimate(found.memory, gpu_bytes=args.gpu_memory * GIGA))
     return 0

@@ -26,13 +26,15 @@ def add_parser(subparsers) -> None:
         help="a further point of accuracy over FLOPs",
     )
     parser.add_argument(
-        "--training", action="append", default=[], metavar="NAME=DIR", help="a training run, for its loss curve"
+        "--training", action="append", default=[], metavar="NAME=DIR", help="a training run whose loss curve to draw"
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="PATH", help="checkpoint or config.json to count FLOPs of (each run's own)")
-    which.add_argument("--preset", metavar="NAME", help="published sizes to count FLOPs of, as in tam flops")
-    parser.add_argument("--note", metavar="TEXT", help="a line for the top of the report")
-    parser.add_argument("--inductor-report", metavar="LINK", help="where the Inductor's own report lies")
+    which.add_argument(
+        "--model", metavar="PATH", help="checkpoint or config.json to count FLOPs of (default: each run's own)"
+    )
+    which.add_argument("--preset", metavar="NAME", help="published sizes to count FLOPs for, as in tam flops")
+    parser.add_argument("--note", metavar="TEXT", help="a line to put at the top of the report")
+    parser.add_argument("--inductor-report", metavar="LINK", help="link to the Inductor's own report")
     parser.set_defaults(run=run)
 
 

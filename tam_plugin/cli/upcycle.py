@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Make a TAM checkpoint of a dense LLaVA-NeXT or LlavaOnevision checkpoint, shard by shard. The result computes "
-    "what the dense model computes. The same command again goes on with a killed run."
+    "what the dense model computes. Rerun the same command to resume a killed run."
 )
 
 
 def add_parser(subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
-        "upcycle", help="dense checkpoint to TAM checkpoint, on disk", description=DESCRIPTION
+        "upcycle", help="convert a dense checkpoint to a TAM checkpoint, on disk", description=DESCRIPTION
     )
     parser.add_argument("source", metavar="SRC", help="checkpoint folder, or its name on the hub")
     parser.add_argument("target", metavar="DST", nargs="?", help="folder to write (not with --inspect)")
     parser.add_argument("--config", metavar="TAM.yaml", help="fields of TamConfig (default: its defaults)")
-    parser.add_argument("--num-experts", type=int, metavar="N", help="experts per encoder layer (4)")
-    parser.add_argument("--top-k", type=int, metavar="K", help="experts that a token takes (2)")
+    parser.add_argument("--num-experts", type=int, metavar="N", help="experts per encoder layer (default: 4)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="experts per token (default: 2)")
     parser.add_argument("--strides", metavar="1,2,3,4", help="pooling strides, each with its projector")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the routers (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the routers (default: 0)")
     transfer = parser.add_mutually_exclusive_group()
     transfer.add_argument("--link", dest="transfer", action="store_const", const="link", help="hard-link whole shards")
     transfer.add_argument(
@@ -38,22 +38,24 @@ def add_parser(subparsers) -> None:
         dest="transfer",
         action="store_const",
         const="copy",
-        help="copy them (default: link where one file system holds both folders)",
+        help="copy them (default: link if both folders are on one file system)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="begin anew in a DST that holds something else")
-    parser.add_argument("--dense", metavar="average|expert:N", help="the way back: TAM checkpoint to dense checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="start again in a DST that holds something else")
+    parser.add_argument("--dense", metavar="average|expert:N", help="convert back: TAM checkpoint to dense checkpoint")
     parser.add_argument(
-        "--projector", metavar="stride:N|average", help="with --dense: the projector that is kept (stride:2)"
+        "--projector", metavar="stride:N|average", help="with --dense: the projector to keep (default: stride:2)"
     )
     parser.add_argument("--vision-tower", metavar="NAME", help="with --dense: LLaVA-NeXT's name of the dense tower")
     parser.add_argument("--inspect", action="store_true", help="print parameters and costs; write nothing")
-    parser.add_argument("--duration", type=float, default=60.0, metavar="S", help="with --inspect: of the video (60)")
+    parser.add_argument(
+        "--duration", type=float, default=60.0, metavar="S", help="with --inspect: length of the video (default: 60)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, convert there or convert back; print what was done."""
+    """Check the checkpoint, convert it (or back), and print a summary."""
     from tam_plugin.checkpoint import open_source
     from tam_plugin.hub import TEXT_FILES, WEIGHTS, model_folder
 
@@ -81,7 +83,7 @@ def find_layout(source: Source) -> TensorLayout:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     if args.target is None and not args.inspect:
-        raise InputError("DST is missing: expected the folder to write, or --inspect to look only")
+        raise InputError("DST is missing: expected the folder to write, or --inspect to write nothing")
     if args.target is not None and args.inspect:
         raise InputError(f"--inspect writes nothing: leave DST ({args.target!r}) out")
     if args.dense is None and (args.projector or args.vision_tower):

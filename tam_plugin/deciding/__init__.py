@@ -1,4 +1,4 @@
-"""From a question to what the model is shown and told: decide the budget, sample the frames, write the instruction."""
+"""From a question to the model's input: decide the budget, sample the frames, write the instruction."""
 
 from tam_plugin.deciding.decider import Decider, Decision
 from tam_plugin.deciding.instruction import compose_question, instruction_lines

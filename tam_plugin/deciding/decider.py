@@ -1,4 +1,4 @@
-"""Decider: the one road from a question and a video to its budget, its frames and its instruction."""
+"""Decider: the one place where a question about a video gets its budget, its frames and its instruction."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Decider:
         """The Inductor, loaded.
 
         Raises:
-            ConfigError: it cannot be read; no other question would mend that.
+            ConfigError: it cannot be read, whatever the question.
         """
         if self._inductor is None:
             from tam_plugin.inductor import Inductor
@@ -110,7 +110,7 @@ class Decider:
             output_tokens: length of the answer, at most.
 
         Raises:
-            InputError: the policy reads questions and there is none, or a value is none that a video has; the text
+            InputError: the policy reads questions and there is none, a value is not valid for a video, or the text
                 leaves no room for a frame.
             ConfigError: policy or Inductor cannot be used.
         """

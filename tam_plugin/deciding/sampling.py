@@ -70,7 +70,7 @@ def take(
 def sample(
     video: Video, decision: Decision, sampling: Sampling, taking: Callable[..., SampledVideo] = take
 ) -> tuple[Decision, SampledVideo]:
-    """The frames of a decision, and the decision as they bear it out.
+    """The frames of a decision, and the decision, made again if the video has fewer frames than its header says.
 
     A damaged file can hold fewer frames than its header says: the policy then decides by those that there are.
 

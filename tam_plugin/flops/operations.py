@@ -5,18 +5,18 @@ last operation where transformers computes the rotary angles by a matrix product
 Biases, norms, activations, softmax, pooling (:func:`pooling_operations` says how much) and the look-up of embeddings
 are left out.
 
-P patches a frame, D and I the encoder's widths, L its layers, K of E experts taken, T frames, n tokens of the prompt,
+P patches per frame, D and I the encoder's widths, L its layers, K of E experts taken, T frames, n tokens of the prompt,
 H the language model's width, M its layers, q and k its query and key heads of width d, F its gated MLP's width:
 
-- encoder, a frame: patches 2·P·D·C·p²; each layer 8·P·D² (attention's projections) + 4·P²·D (scores and sums)
+- encoder, per frame: patches 2·P·D·C·p²; each layer 8·P·D² (attention's projections) + 4·P²·D (scores and sums)
   + K·4·P·D·I (experts; K = 1 if dense) + 2·P·D·E (router);
-- projector: 2 · its weights a token, on P tokens a frame (``after_projector``) or on the pooled ones;
+- projector: 2 · its weights per token, on P tokens per frame (``after_projector``) or on the pooled ones;
 - prefill, each layer: 2·n·H·d·(q + 2k) + 2·n·q·d·H (projections) + 4·n²·q·d (scores and sums) + 6·n·H·F (MLP); once
   d·n (rotary angles) and 2·H·vocabulary (output layer, of the last token);
 - decode: the same for one token, whose scores and sums run over all tokens before it and itself.
 
-Grouped experts add their biases as a product with a one-hot matrix, K·2·E·(I + D) a patch and layer. That is how,
-not what; it is counted on request only (:func:`grouped_bias_operations`).
+Grouped experts add their biases as a product with a one-hot matrix, K·2·E·(I + D) per patch and layer. That is an
+implementation detail and is counted on request only (:func:`grouped_bias_operations`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """All but pooling."""
+        """All operations except those of pooling."""
         return self.encoder + self.gates + self.projector + self.prefill + self.decode
 
 
@@ -78,7 +78,7 @@ def count_flops(
 
     Args:
         model: the model's sizes.
-        budget: frames, tokens a frame, and all visual tokens with newlines.
+        budget: frames, tokens per frame, and all visual tokens with newlines.
         text_tokens: tokens of the prompt beside the visual ones.
         new_tokens: length of the answer; the prefill gives the first token, each other one is a decoding step.
         attention: see :data:`ATTENTIONS`.
@@ -103,7 +103,7 @@ def count_flops(
 
 
 def frame_flops(encoder: EncoderShape) -> int:
-    """The encoder without its routers, a frame."""
+    """Operations of the encoder without its routers, per frame."""
     p, d, i = encoder.patches, encoder.hidden_size, encoder.intermediate_size
     layer = 8 * p * d**2 + 4 * p**2 * d + encoder.top_k * 4 * p * d * i
     patches = 2 * p * d * encoder.num_channels * encoder.patch_size**2
@@ -113,17 +113,17 @@ def frame_flops(encoder: EncoderShape) -> int:
 
 
 def encoder_gate_flops(encoder: EncoderShape) -> int:
-    """The encoder's routers, a frame."""
+    """Operations of the encoder's routers, per frame."""
     return encoder.num_layers * 2 * encoder.patches * encoder.hidden_size * encoder.num_experts * encoder.routed
 
 
 def projector_gate_flops(projector: ProjectorShape) -> int:
-    """The router of a ``soft`` projector, a token."""
+    """Operations of the router of a ``soft`` projector, per token."""
     return 2 * projector.layers[0][0] * projector.num_experts * projector.routed
 
 
 def grouped_bias_operations(encoder: EncoderShape) -> int:
-    """What the grouped backend adds for the experts' biases, a frame (the reference backend adds nothing)."""
+    """What the grouped backend adds for the experts' biases, per frame (the reference backend adds nothing)."""
     widths = encoder.intermediate_size + encoder.hidden_size
     return encoder.num_layers * encoder.patches * encoder.top_k * 2 * encoder.num_experts * widths * encoder.routed
 
@@ -153,7 +153,7 @@ def decode_flops(language: LanguageShape, prompt_tokens: int, steps: int = 1) ->
 
 
 def pooling_operations(model: ModelShape, budget: VisualBudget) -> int:
-    """Elementwise operations of pooling: 7 a value if bilinear, s² a value for ``average``, none for ``max``."""
+    """Elementwise operations of pooling: 7 per value if bilinear, s² per value for ``average``, none for ``max``."""
     if budget.pool_stride == 1:
         return 0
     side = {"bilinear": _BILINEAR, "average": budget.pool_stride**2, "max": 0}[model.pool_mode]

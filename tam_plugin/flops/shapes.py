@@ -24,11 +24,11 @@ class EncoderShape:
         hidden_size: D.
         intermediate_size: I of the MLP, or of each expert.
         num_layers: layers that run, L.
-        grid: patches a side; P = grid².
-        patch_size: pixels a side of a patch.
-        num_channels: of a pixel.
+        grid: patches per side; P = grid².
+        patch_size: pixels per side of a patch.
+        num_channels: channels of a pixel.
         num_experts: E; 1 if dense.
-        top_k: experts a patch takes, K.
+        top_k: experts per patch, K.
         routed: whether each layer has a router (a dense encoder has none).
         pooling_head: whether SigLIP's attention pooling runs on top, although nothing reads it.
     """
@@ -46,7 +46,7 @@ class EncoderShape:
 
     @property
     def patches(self) -> int:
-        """Patches a frame, P."""
+        """Patches per frame, P."""
         return self.grid**2
 
     @classmethod

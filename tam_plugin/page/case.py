@@ -27,7 +27,7 @@ class Case:
         expert_load: ``[L][E]``, fraction of each mixture layer's assignments that every expert took in this forward;
             None for a model without mixture layers.
         expert_weight: ``[L][E]``, mean weight of an expert over the tokens that took it; None likewise.
-        top_k: experts a token takes.
+        top_k: experts per token.
         prompt: the text that the language model read, visual tokens named.
         prompt_tokens: its tokens, visual ones included.
         answer: what the model said; None where it cannot know the video, of which ``notice`` tells.

@@ -33,7 +33,7 @@ def text(value: object) -> str:
 
 
 def bars(values: dict[str, float], chosen: str) -> str:
-    """Rows of a table, one a value: name, bar, percentage; the ``chosen`` one is marked."""
+    """Rows of a table, one per value: name, bar, percentage; the ``chosen`` one is marked."""
     rows = []
     for name, value in values.items():
         mark = ' class="chosen"' if name == chosen else ""
@@ -46,7 +46,7 @@ def bars(values: dict[str, float], chosen: str) -> str:
 
 
 def thumbnails(video: SampledVideo) -> str:
-    """A figure a frame: the picture inside the page, its number and its time."""
+    """One figure per frame: the picture inside the page, its number and its time."""
     duration_s, figures = video.info.duration_s, []
     for number, (frame, seconds) in enumerate(zip(video.frames, video.timestamps_s, strict=True), start=1):
         at = clock(float(seconds), duration_s)
@@ -72,7 +72,7 @@ def heatmap(load: Sequence[Sequence[float]], weight: Sequence[Sequence[float]], 
 
     Args:
         load: ``[L][E]``, each row summing to 1.
-        weight: ``[L][E]``, told when a cell is pointed at.
+        weight: ``[L][E]``, shown when the mouse points at a cell.
         most: the load that is drawn darkest.
     """
     experts = len(load[0])

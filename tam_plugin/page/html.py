@@ -176,7 +176,7 @@ def _budget_rows(case: Case) -> str:
     for name, field, ratio in (
         ("frames", "num_frames", True),
         ("pooling stride", "pool_stride", False),
-        ("tokens a frame", "tokens_per_frame", True),
+        ("tokens per frame", "tokens_per_frame", True),
         ("visual tokens", "visual_tokens", True),
     ):
         taken, fixed = getattr(case.budget, field), getattr(case.baseline, field)

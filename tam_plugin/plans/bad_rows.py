@@ -1,4 +1,4 @@
-"""Rows of a training set that cannot be used: how many training bears, and the list that it can leave out.
+"""Rows of a training set that cannot be used: how many training tolerates, and the list of rows to leave out.
 
 ``tam plan-data`` finds them before training and lists them in ``bad_rows.jsonl``; training counts those that it meets.
 Both stop by the same rule, :func:`too_many`.
@@ -47,7 +47,7 @@ class BadRow(NamedTuple):
 
 
 def check_max_share(share: float, option: str) -> None:
-    """Refuse a share of bad rows that is none.
+    """Refuse an invalid share of bad rows.
 
     Raises:
         ConfigError: with the option's name.
@@ -57,7 +57,7 @@ def check_max_share(share: float, option: str) -> None:
 
 
 def allowed(total: int, max_share: float) -> int:
-    """Bad rows that are borne among ``total``: the share, and at least :data:`MIN_ALLOWED`; none for a share of 0."""
+    """Bad rows allowed among ``total``: the share, and at least :data:`MIN_ALLOWED`; none for a share of 0."""
     return max(MIN_ALLOWED, int(max_share * total)) if max_share else 0
 
 
@@ -104,7 +104,7 @@ def read_skip_header(path: str) -> dict[str, Any]:
     """The first line of a list.
 
     Raises:
-        InputError: the file cannot be read, or is none that ``tam plan-data`` wrote.
+        InputError: the file cannot be read, or ``tam plan-data`` did not write it.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -115,7 +115,7 @@ def read_skip_header(path: str) -> dict[str, Any]:
             f"{path!r} cannot be read: {reason}; expected the {FILE_NAME} that 'tam plan-data' wrote"
         ) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header.get("data"), list):
-        raise InputError(f"{path!r} is no list of bad rows: expected the {FILE_NAME} that 'tam plan-data' wrote")
+        raise InputError(f"{path!r} is not a list of bad rows: expected the {FILE_NAME} that 'tam plan-data' wrote")
     return header
 
 

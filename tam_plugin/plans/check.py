@@ -55,9 +55,9 @@ def plan_command(
 
 
 def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_files: Sequence[str], command: str) -> None:
-    """Refuse plans that were made for something else than what is about to train.
+    """Refuse plans that do not belong to the training run.
 
-    Plans of more files than are trained on are welcome; so are files that were moved, as their content counts.
+    Plans may cover more files than the run trains on, and files may have been moved, since only their content counts.
 
     Args:
         plans: the plans.
@@ -87,7 +87,7 @@ def check_plans(plans: Plans, *, policy: Policy, inductor: str | None, data_file
         what, found = "for another data file", other_file(plans.header["data"], data_files)
     if found is not None:
         raise ConfigError(
-            f"the plans in {plans.folder!r} were made {what}: {found}. Make them anew, in another folder or after "
+            f"the plans in {plans.folder!r} were made {what}: {found}. Make them again, in another folder or after "
             f"deleting that one: {command}"
         )
 

@@ -185,5 +185,5 @@ class CollisionError(InputError):
     """Two rows whose keys are one by chance; ``rows`` are their places in the data."""
 
     def __init__(self, first: Any, second: Any) -> None:
-        super().__init__("have one key though they differ in id, video or question: give one another id")
+        super().__init__("have the same key but differ in id, video or question: give one of them another id")
         self.rows = sorted((int(first["row"]), int(second["row"])))

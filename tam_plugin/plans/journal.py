@@ -1,4 +1,4 @@
-"""What a killed run leaves: the chunks that it had finished, one line each, and what they were made from.
+"""The journal of a run: the chunks that are finished, one line each, and what they were made from.
 
 A run that is divided (``--shard``) has a journal of each shard in the one folder; chunks are dealt to the shards in
 turn, so that each is computed as an undivided run computes it.
@@ -78,7 +78,7 @@ class Chunk:
         deferred: :data:`~tam_plugin.plans.table.DEFERRED` of those whose duration is not known.
         baseline_tokens: visual tokens of the same rows under the fixed baseline.
         truncated: questions that are longer than the Inductor reads.
-        bad_durations: rows whose duration is none, so that it counts for nothing.
+        bad_durations: rows whose duration is not a valid one, so that it is ignored.
         bad: rows that training could not use.
     """
 
@@ -145,7 +145,7 @@ class ChunkJournal:
                     raise ValueError(f"chunk {place} belongs to another shard")
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"{shard_journal.path}:{number}: damaged ({str(error)[:100]}); delete the file to begin anew"
+                    f"{shard_journal.path}:{number}: damaged ({str(error)[:100]}); delete the file to start again"
                 ) from error
             self._note(place, chunk, shard_journal, start)
 
@@ -207,7 +207,7 @@ def check_folder(out: str | Path) -> None:
             or (name.startswith(_LEFT_STARTS) and name.endswith(PART_SUFFIX))
         ):
             continue
-        raise InputError(f"--out {str(out)!r} holds {name!r}, which is no file of plans; give a folder of its own")
+        raise InputError(f"--out {str(out)!r} holds {name!r}, which does not belong to plans; give a folder of its own")
 
 
 def shards_in(out: str | Path) -> list[Shard]:
@@ -242,7 +242,9 @@ def refuse_other(out: str | Path, before: dict[str, Any], now: dict[str, Any], *
     """
     found = difference({key: before.get(key) for key in now}, now)
     if found:
-        raise InputError(f"--out {str(out)!r} holds {state} made otherwise: {found}; give another folder or delete it")
+        raise InputError(
+            f"--out {str(out)!r} holds {state} made with other settings: {found}; give another folder or delete it"
+        )
 
 
 @contextmanager
@@ -274,7 +276,7 @@ def _check_source(out: str | Path, shard: Shard, source: dict[str, Any]) -> None
 
 
 def remove_leftovers(out: str | Path) -> None:
-    """Delete what a killed run was in the middle of writing; for one that holds all journals."""
+    """Delete the files that a killed run was writing; only for a run that holds all journals."""
     for left in Path(out).glob(f".*{PART_SUFFIX}"):
         if left.name.startswith(_LEFT_STARTS):
             left.unlink(missing_ok=True)

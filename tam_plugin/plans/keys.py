@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tam_plugin.errors import InputError
 
-_ASKS = ("human", "user")
+HUMAN = ("human", "user")
 
 
 class SampleKey(NamedTuple):
@@ -45,10 +45,19 @@ def first_question(row: Mapping[str, Any]) -> str:
     Raises:
         InputError: the row has no conversation, or no human turn in it.
     """
-    turns = row.get("conversations")
-    for turn in turns if isinstance(turns, list) else ():
-        if isinstance(turn, dict) and turn.get("from") in _ASKS and isinstance(turn.get("value"), str):
-            return turn["value"]
+    turns: Any = row.get("conversations")
+    return turns[first_human_turn(turns)]["value"]
+
+
+def first_human_turn(turns: Any) -> int:
+    """The place of the first human turn among a row's ``conversations``.
+
+    Raises:
+        InputError: they are none, or there is no human turn.
+    """
+    for place, turn in enumerate(turns if isinstance(turns, list) else ()):
+        if isinstance(turn, dict) and turn.get("from") in HUMAN and isinstance(turn.get("value"), str):
+            return place
     raise InputError("no human turn in 'conversations': expected one with 'from': 'human' and its text in 'value'")
 
 

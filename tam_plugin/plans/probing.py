@@ -95,7 +95,7 @@ class Prober:
                 return self._pool.submit(_probe_all, group, self._image_fps)
             except BrokenProcessPool:
                 self._pool = None
-        raise InputError("the processes that probe videos end as soon as they start; try --workers 1")
+        raise InputError("the processes that probe videos exit as soon as they start; try --workers 1")
 
     def _isolated(self, group: Sequence[str]) -> list[Probe]:
         """Probe videos whose process ended, one group at a time, to find the one that ends it."""

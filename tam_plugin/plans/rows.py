@@ -38,7 +38,7 @@ class Sample(NamedTuple):
         duration_s: what the row says, if it does.
         where: ``FILE:NUMBER``.
         content: the row.
-        bad_duration: whether what the row says is no duration, so that it counts for nothing, as in training.
+        bad_duration: whether the row's duration is not a valid one, so that it is ignored, as in training.
     """
 
     row: int
@@ -55,7 +55,7 @@ def data_files(data: str) -> list[str]:
     """The files that ``--data`` stands for, each once.
 
     A YAML list's ``sampling_strategy`` is checked, and every row of the file is planned whatever it says: the host
-    draws ``random:N`` anew in each process that trains, and any draw then finds its plans.
+    draws ``random:N`` again in each process that trains, and any draw then finds its plans.
 
     Raises:
         InputError: a file is missing or of a kind that the host does not read, or the list is malformed.

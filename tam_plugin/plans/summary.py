@@ -1,4 +1,4 @@
-"""What plans come to: frames × stride × task, tokens against the fixed baseline, and what could not be looked at."""
+"""Summary of plans: frames × stride × task, tokens against the fixed baseline, and what could not be read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def summary(
 
 
 def as_markdown(counts: Mapping[str, Any]) -> str:
-    """The counts for people."""
+    """The counts as Markdown."""
     baseline, durations, bad = counts["baseline"], counts["durations"], counts["bad_rows"]
     saved = counts["visual_tokens_saved"]
     share = f" ({100 * saved / baseline['visual_tokens']:.1f} %)" if baseline["visual_tokens"] else ""
@@ -109,7 +109,7 @@ def as_markdown(counts: Mapping[str, Any]) -> str:
     if counts["bad_durations"] or contradictory:
         lines += [
             "",
-            f"Durations that count for nothing: rows whose duration is not a number of seconds above 0: "
+            f"Durations that are ignored: rows whose duration is not a number of seconds above 0: "
             f"{counts['bad_durations']}; samples whose rows give different ones: {contradictory}.",
         ]
     if bad["all"]:

@@ -6,7 +6,7 @@ has yet to tell its length, ``deferred_key`` and the Inductor's answer for a sho
 ``deferred_probabilities`` (float32 ``[U, 3, 8]``), so that training needs no Inductor to plan it again. Where the
 Inductor knows task types beyond the eight there is ``extension`` (0, or a place from 1 in the header's list) beside
 both. ``bad_key`` holds the keys of samples that cannot be planned, where there are any. ``plans.json`` says what the
-plans were made from and what they come to.
+plans were made from and their counts.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Plans:
         return len(self._columns["key"])
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of the table, one entry a sample, mapped from the file."""
+        """A column of the table, one entry per sample, mapped from the file."""
         return self._columns[name]
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -197,7 +197,7 @@ def read_header(folder: str | Path) -> dict[str, Any]:
         ) from None
     version = header.get("format")
     if version != FORMAT:
-        raise InputError(f"{str(path)!r}: format {version!r}, expected {FORMAT}; make the plans anew")
+        raise InputError(f"{str(path)!r}: format {version!r}, expected {FORMAT}; make the plans again")
     return header
 
 
@@ -212,7 +212,9 @@ def _mapped(path: Path, size: int | None) -> dict[str, NDArray[Any]]:
     """The tensors of a safetensors file as views of one memory map (the library's own NumPy reader copies them)."""
     try:
         if path.stat().st_size != size:
-            raise InputError(f"{str(path)!r} has {path.stat().st_size} bytes, its header says {size}; make it anew")
+            raise InputError(
+                f"{str(path)!r} has {path.stat().st_size} bytes, but its header says {size}; make it again"
+            )
         header = read_table_header(path)
         content = np.memmap(path, np.uint8, "r", offset=header.data_start)
         columns = {}

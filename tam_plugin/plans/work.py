@@ -1,4 +1,4 @@
-"""One run of ``tam plan-data``: the chunks that are left to plan, and the files that the whole comes to."""
+"""One run of ``tam plan-data``: planning the remaining chunks and writing the result."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Work:
         return self._planner.extensions
 
     def counts(self, samples: int | None = None) -> dict[str, Any]:
-        """What the chunks that are done come to (:func:`report.summary`).
+        """The summary of the finished chunks (:func:`~tam_plugin.plans.summary.summary`).
 
         Args:
             samples: distinct samples among the rows; None where that is not known yet.

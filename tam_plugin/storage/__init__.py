@@ -1,7 +1,7 @@
 """Files that survive a kill: replacement in one step, locks, append-only journals, fingerprints.
 
-Whatever writes a result, keeps a run's progress or resumes one does it by this room, so that there is one answer to
-what is on the disk after a kill, a full disk or a loss of power. It knows nothing of what is stored.
+Everything that writes a result, records a run's progress or resumes a run uses this package, so that there is one
+answer to what is on the disk after a kill, a full disk or a loss of power. It does not know what is stored.
 """
 
 from __future__ import annotations

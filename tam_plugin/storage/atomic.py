@@ -57,7 +57,7 @@ def replace_file(path: str | os.PathLike[str], *, binary: bool = False) -> Itera
 
 @contextmanager
 def replace_descriptor(path: str | os.PathLike[str]) -> Iterator[int]:
-    """As :func:`replace_file`, for writing at any place of the file."""
+    """Like :func:`replace_file`, but for writing at any place of the file."""
     with _part_of(path) as (descriptor, _):
         yield descriptor
 

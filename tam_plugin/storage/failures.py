@@ -8,8 +8,8 @@ import os
 from tam_plugin.errors import InputError
 
 REMEDIES = {
-    errno.ENOSPC: "free some space, or write to another disk; the same command again resumes where it can",
-    errno.EDQUOT: "free some of your quota, or write elsewhere; the same command again resumes where it can",
+    errno.ENOSPC: "free some space, or write to another disk; rerunning the same command resumes where it can",
+    errno.EDQUOT: "free some of your quota, or write elsewhere; rerunning the same command resumes where it can",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), or write to a file system that takes larger ones",
     errno.EROFS: "name a place that can be written to",
     errno.EACCES: "change its permissions, or name another place",

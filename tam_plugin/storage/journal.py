@@ -52,7 +52,7 @@ def json_line(record: Mapping[str, Any]) -> bytes:
 
 
 def read_journal(
-    path: str | os.PathLike[str], *, max_bytes: int | None = None, remedy: str = "delete the file to begin anew"
+    path: str | os.PathLike[str], *, max_bytes: int | None = None, remedy: str = "delete the file to start again"
 ) -> Iterator[Line]:
     """The whole lines of a journal, which another process may be adding to.
 
@@ -89,8 +89,8 @@ class Journal:
         path: the file; it is made, and its folder, if need be.
         header: what the records are records of, as :meth:`begin` takes it; None for a journal without.
         alternative: what to do other than wait for a process that holds it, or than resume what it belongs to.
-        wait: wait for a process that holds it.
-        names: what fields of the header are called in messages, where that is not their name.
+        wait: wait for the process that holds it instead of raising an error.
+        names: what fields of the header are called in messages, if not by their own names.
 
     Raises:
         InputError: it cannot be opened, another process holds it, or it belongs to something else.
@@ -204,18 +204,18 @@ class Journal:
         return start
 
     def clear(self) -> None:
-        """Remove all lines, to begin anew."""
+        """Remove all lines, to start again."""
         os.ftruncate(self.descriptor, 0)
         os.fsync(self.descriptor)
         self._headed = False
 
     def close(self) -> None:
-        """Close and unlock it; also what becomes of a journal that nobody holds any more."""
+        """Close and unlock it; a journal that is garbage-collected is closed too."""
         self._close()
 
     @property
     def _remedy(self) -> str:
-        return f"delete the file to begin anew, or {self._alternative}"
+        return f"delete the file to start again, or {self._alternative}"
 
     def __enter__(self) -> Journal:
         return self

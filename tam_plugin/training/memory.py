@@ -1,7 +1,7 @@
 """What a training step needs of each GPU, by arithmetic: an estimate before anything is started.
 
 P parameters of which T train, N data-parallel GPUs, n tokens of the longest sample, H the language model's width, I its
-MLP's, L its layers, V its vocabulary; D, J, M the same of the vision encoder with K experts a token, F frames of p
+MLP's, L its layers, V its vocabulary; D, J, M the same of the vision encoder with K experts per token, F frames of p
 patches. Weights and gradients take 2 bytes each (bfloat16), the optimizer 12 (float32 weights and two moments, AdamW):
 
 - weights 2·P, over N with ZeRO-3; gradients 2·T, over N from ZeRO-2 on; optimizer 12·T, over N from ZeRO-1 on

@@ -8,7 +8,7 @@ from typing import Any
 from tam_plugin.errors import InputError
 
 BASE_BATCH_SIZE = 32
-"""BS₀ of Eq. 3: 1 sample a GPU, accumulated twice, on 16 GPUs (Tab. 8). The paper does not say it outright."""
+"""BS₀ of Eq. 3: 1 sample per GPU, accumulated twice, on 16 GPUs (Tab. 8). The paper does not say it outright."""
 
 PAPER: dict[str, dict[str, Any]] = {
     "stage2": {
@@ -50,7 +50,7 @@ def scaled_learning_rate(base: float, batch_size: int, base_batch_size: int = BA
 
     Args:
         base: LR₀, 2.5e-5 for the language model and 5e-6 for the vision tower.
-        batch_size: BS: samples a GPU × accumulation × GPUs.
+        batch_size: BS: samples per GPU × accumulation × GPUs.
         base_batch_size: BS₀.
 
     Raises:

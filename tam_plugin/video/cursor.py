@@ -51,7 +51,7 @@ class PacketCursor:
             packet = next(self._packets, None)
 
     def _find(self, start: int) -> Any | None:
-        """Read on until packet ``start``; None if the place read from lies behind it."""
+        """Read on until packet ``start``; None if the place read from is already past it."""
         for packet in self._packets:
             place = self.index.place_of(packet.pts)
             if place == start:

@@ -43,10 +43,10 @@ class PacketDamage:
     def came_out(self, frame: Any) -> None:
         """Look at a frame that came out of the decoder.
 
-        Pictures before the keyframe, whose references were not decoded, are nobody's wish.
+        Pictures before the keyframe, whose references were not decoded, are never requested.
 
         Raises:
-            IndexBrokenError: the keyframe that decoding started from is none: what it refers to was not decoded.
+            IndexBrokenError: the keyframe that decoding started from is not one: what it refers to was not decoded.
         """
         if frame.pts is None or frame.pts < self._index.pts[self._start]:
             return

@@ -1,9 +1,9 @@
-"""Readers of other libraries, checked: decord and torchcodec return other frames than asked for on some files, and
-neither says which frames are damaged.
+"""Readers of other libraries, checked: on some files decord and torchcodec return frames other than those requested,
+and neither says which frames are damaged.
 
 So PyAV reads the same frames first (it proves them, and knows damage), and each picture of the other library must be
 PyAV's. Where one is not, the library is not used for that file. This costs PyAV's time on top; these readers are there
-to have the very pixels of a library that a host uses, and to check one decoder against another.
+to get exactly the pixels of a library that a host uses, and to check one decoder against another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tam_plugin.video.reading import ReadRequest
 
 _BLOCKS = 16
-"""Pictures are compared by the means of so many blocks a side."""
+"""Pictures are compared by the means of so many blocks per side."""
 
 _NATIVE_LIMITS, _SCALED_LIMITS = (0.5, 4.0), (12.0, 48.0)
 """The largest mean difference, and the largest difference of a block's mean, in grey levels of 255: decoders are exact,
@@ -45,7 +45,7 @@ def take_checked(request: ReadRequest, backend: str, start: int, pictures: NDArr
     for row, picture in zip(rows, pictures, strict=True):
         if row not in exempt and not _same(picture, request.out[row], scaled=request.scales):
             raise InputError(
-                f"video {one_line(request.path)}: {backend} returns another picture than libav shows for frame "
+                f"video {one_line(request.path)}: {backend} returns a different picture than libav for frame "
                 f"{request.indices[row]}; use backend 'pyav', which reads this file"
             )
     request.out[start : start + len(pictures)] = pictures

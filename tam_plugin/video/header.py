@@ -58,7 +58,7 @@ def read_header(path: str, opened: OpenContainer) -> tuple[Header, PacketScan]:
         opened: the file, just opened.
 
     Returns:
-        What was found, and the packets read so far: where the header has no index, the scan that goes on to the end.
+        The header, and the packets read so far: where the header has no index, the scan that continues to the end.
 
     Raises:
         InputError: the file is cut short, or no frame of it can be decoded.

@@ -101,8 +101,8 @@ class ImageFolder:
 def _notice_several_pictures(directory: str, paths: list[str]) -> None:
     if paths:
         warnings.warn(
-            f"video {one_line(directory)}: images that hold several pictures: {len(paths)} (such as "
-            f"{one_line(os.path.basename(paths[0]))}); the first picture of each is taken",
+            f"video {one_line(directory)}: images with several pictures: {len(paths)} (such as "
+            f"{one_line(os.path.basename(paths[0]))}); only the first picture of each is used",
             TamNotice,
             stacklevel=_level_of_caller(),
         )

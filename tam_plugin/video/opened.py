@@ -1,4 +1,4 @@
-"""open_video: a video that is opened once, and asked as often as one likes."""
+"""open_video: a video that is opened once for any number of questions."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class Video(AbstractContextManager["Video"]):
 
         Returns:
             The frames, uint8 ``[T, H, W, 3]``, their indices and true timestamps. Memory is bounded by them: besides,
-            one decoded picture a thread and, for each packet of the file, some tens of bytes are held.
+            one decoded picture per thread and, for each packet of the file, some tens of bytes are held.
 
         Raises:
             InputError: the file, the budget, the size or the name of the backend or sampler cannot be used, the sampler
@@ -238,7 +238,9 @@ class Video(AbstractContextManager["Video"]):
                 ) from error
             if taken is not None:
                 return taken, indices
-        raise InputError(f"{self._name}: its frames cannot be counted, each reading finds other ones; re-encode it")
+        raise InputError(
+            f"{self._name}: its frames cannot be counted, since each reading finds different ones; re-encode it"
+        )
 
     @property
     def _name(self) -> str:

@@ -115,10 +115,10 @@ def _doubt(table: PacketTable, visible: NDArray[np.int64], order: NDArray[np.int
     """Why the times of ``visible`` packets cannot be those of their frames, in words; None where they can."""
     pts = table.pts[visible][order]
     if (np.diff(pts) == 0).any():
-        return "two of its frames are said to be shown at the same time"
+        return "two of its frames have the same presentation time"
     # as whole numbers, absurd times would overflow
     if (np.diff(pts.astype(np.float64)) * table.seconds_per_tick > LONGEST_STILL_S).any():
-        return "one of its frames is said to stand for days"
+        return "one of its frames claims to last for days"
     moved = np.abs(order - np.arange(len(order)))
     if moved.max() > DEEPEST_REORDERING or (moved.any() and not table.reorders):
         return "its times put frames in an order that its codec does not have"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CHUNK = 4
-"""Frames a step: few enough that a step's output is still in the cache when it is normalised."""
+"""Frames per step: few enough that a step's output is still in the cache when it is normalised."""
 
 _LEAST_SHRINKING = 1.8
 """Sides that shrink by at least this factor go through torch: there no pixel of random noise was ever off by more than

@@ -6,7 +6,7 @@ What makes it fast, with the pixels of a plain decode:
 - pictures that no other picture refers to are skipped unless they are wanted (H.264, MPEG-1, -2 and -4 mark them);
 - the decoder is drained as soon as the last target of a group was sent, so no frame beyond it is decoded;
 - PyAV lets go of the interpreter while libav decodes, so threads that each own a container share the groups;
-- only wanted frames are converted to RGB, at the size wanted, one frame in flight a thread.
+- only wanted frames are converted to RGB, at the size wanted, one frame in flight per thread.
 
 What proves the frames: a frame is taken by the time that the decoder gives it, and the times that come out of the
 decoder must rise. The first pictures of a file are decoded without skipping any, and so is every group of a file whose

@@ -57,7 +57,7 @@ class VideoView(Protocol):
         num_threads: int | None = ...,
         max_damaged: float = ...,
     ) -> SampledVideo:
-        """The frames at ``indices``, at most of ``size`` pixels a side."""
+        """The frames at ``indices``, with at most ``size`` pixels per side."""
 
 
 class Sampler(Protocol):

@@ -1,4 +1,4 @@
-"""sample_frames and probe_video: one call for a video that is asked once."""
+"""sample_frames and probe_video: single calls for a video with one question."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sample_frames(
 ) -> SampledVideo:
     """Take a budget's frames, uniformly spread over a video, the first and the last frame included.
 
-    To ask a video more than once, or to choose its frames in another way, see
+    For several questions about one video, or to choose its frames in another way, see
     :func:`tam_plugin.video.opened.open_video`.
 
     Args:

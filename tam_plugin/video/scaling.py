@@ -10,9 +10,9 @@ _BT601 = 5
 """libav's number of ITU-R BT.601 among the scaler's colour matrices."""
 
 NATIVE_SIZE_LIMIT = 1920
-"""Pixels of either side that frames are decoded at, at most: on every host, in training as in answering.
+"""Maximum pixels of either side that frames are decoded at: on every host, in training as in answering.
 
-The encoders see 384 × 384. Up to this limit frames reach them with the very pixels that the hosts' own decoding gives;
+The encoders see 384 × 384. Up to this limit frames reach them with exactly the pixels of the hosts' own decoding;
 beyond it the decoder scales, which takes 120 frames of 3840 × 2160 from 3.0 GB of memory to 1.3.
 """
 

@@ -26,7 +26,7 @@ def contact_sheet(video: SampledVideo, path: str | os.PathLike[str], columns: in
     Args:
         video: the frames.
         path: of the PNG; its folder must exist.
-        columns: frames a row, at most.
+        columns: frames per row, at most.
         thumb_width: pixels; heights follow from the video's displayed shape.
 
     Returns:

@@ -24,7 +24,7 @@ def expert_of_task(task: AnyTask, num_experts: int) -> int:
 def route_by_task(
     module: nn.Module, tasks: Sequence[AnyTask | None], frames_per_video: Sequence[int]
 ) -> Iterator[None]:
-    """Tell layers with ``router_mode`` ``by_task`` which videos come; other layers do not notice.
+    """Tell layers with ``router_mode`` ``by_task`` which videos come next; other layers ignore it.
 
     The encoder runs over all of the frames inside, video after video, in as many calls as it likes.
 
@@ -57,6 +57,8 @@ def _experts(tasks: Sequence[AnyTask | None], frames: Sequence[int], num_experts
     experts: list[int] = []
     for video, (task, count) in enumerate(zip(tasks, frames, strict=True)):
         if task is None:
-            raise InputError(f"video {video} has no task type: router_mode by_task needs the Inductor's opinion of it")
+            raise InputError(
+                f"video {video} has no task type: router_mode by_task needs the Inductor's prediction for it"
+            )
         experts += [expert_of_task(task, num_experts)] * count
     return experts

@@ -28,7 +28,7 @@ class RoutingCollector:
     """What the mixture layers reported while a :func:`collect_routing` context was open.
 
     Attributes:
-        records: per layer, one :class:`LayerRecord` a forward.
+        records: per layer, one :class:`LayerRecord` per forward.
     """
 
     def __init__(self, layers: list[MoeMlp]) -> None:
@@ -108,7 +108,7 @@ def collect_routing(module: nn.Module) -> Iterator[RoutingCollector]:
 def use_non_reentrant_checkpointing(module: nn.Module) -> int:
     """Make transformers' gradient checkpointing of mixture layers inside ``module`` non-reentrant.
 
-    What holds no mixture layer (a language model beside the encoder) keeps its way. :func:`collect_routing` calls
+    Modules without mixture layers (a language model beside the encoder) are not changed. :func:`collect_routing` calls
     this, since a trainer turns checkpointing on after the encoder was built.
 
     Returns:

@@ -1,6 +1,6 @@
 """Experts as stacked tensors, computed by one grouped GEMM per layer or in a loop, expert by expert.
 
-Shapes: N tokens, K experts a token, M = N·K assignments, E experts, D in, I intermediate, O out.
+Shapes: N tokens, K experts per token, M = N·K assignments, E experts, D in, I intermediate, O out.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class StackedExperts(nn.Module):
 
     @property
     def num_experts(self) -> int:
-        """E."""
+        """Number of experts, E."""
         return whole_shape(self.fc1.weight)[0]
 
     @property
@@ -114,7 +114,7 @@ class StackedExperts(nn.Module):
                 return "grouped"
             raise ConfigError(
                 f"MoeConfig.backend = 'grouped': grouped GEMM cannot run on {device_type} in {dtype}: {reason}; "
-                "take 'auto' or 'reference'"
+                "use 'auto' or 'reference'"
             )
         trains_weights = torch.is_grad_enabled() and weight.requires_grad
         faster = reason is None and grouped_is_faster(

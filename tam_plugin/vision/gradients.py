@@ -32,7 +32,7 @@ def project_in_step(module: nn.Module, groups: Sequence[tuple[str, torch.Tensor]
     ZeRO-2 fills its buckets as gradients arrive and sums the ranks' buckets as they are. Were the zeros of an unused
     child to arrive at another time than the gradients of a used one, ranks that use different children would add the
     gradient of one parameter to that of another, without any error. So every parameter goes through a chain of nodes
-    in the graph that hands on one gradient after the other, zeros for what this rank did not use.
+    in the graph that passes on one gradient after the other, zeros for what this rank did not use.
 
     Args:
         module: the parent.

@@ -89,8 +89,8 @@ class MoeMlp(nn.Module):
         frames, named = hidden_states.shape[0], self._frame_experts
         if named is None or len(named) < frames:
             raise ConfigError(
-                f"MoeConfig.router_mode = 'by_task': {frames} frames came, the task of {len(named or ())} is known; "
-                "run the encoder inside tam_plugin.vision.route_by_task (inference, one beam)"
+                f"MoeConfig.router_mode = 'by_task': {frames} frames were given, the task of {len(named or ())} is "
+                "known: run the encoder inside tam_plugin.vision.route_by_task (inference, one beam)"
             )
         experts = torch.tensor(named[:frames], device=hidden_states.device)
         del named[:frames]

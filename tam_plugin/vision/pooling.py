@@ -16,7 +16,7 @@ def pool_tokens(features: torch.Tensor, stride: int, mode: str = "bilinear") -> 
     Args:
         features: ``[T, G*G, D]``.
         stride: 1 returns ``features`` itself.
-        mode: ``bilinear`` keeps ceil(G / stride) tokens a side, as the hosts do by default; ``average`` and
+        mode: ``bilinear`` keeps ceil(G / stride) tokens per side, as the hosts do by default; ``average`` and
             ``max`` keep floor(G / stride) and drop the last rows and columns.
 
     Returns:
@@ -30,7 +30,9 @@ def pool_tokens(features: torch.Tensor, stride: int, mode: str = "bilinear") -> 
     num_frames, num_patches, width = features.shape
     side = math.isqrt(num_patches)
     if side * side != num_patches:
-        raise InputError(f"{num_patches} patches a frame form no square grid: expected G*G, such as 729 for 27x27")
+        raise InputError(
+            f"{num_patches} patches per frame do not form a square grid: expected G*G, such as 729 for 27x27"
+        )
     if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= max(side, 1):
         raise InputError(f"pool stride {stride!r}: expected a whole number from 1 to the grid's side {side}")
     if stride == 1:

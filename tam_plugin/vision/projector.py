@@ -47,11 +47,11 @@ class ResolutionProjectors(nn.Module):
             self.add_module("shared", copy.deepcopy(dense))
         else:
             for stride in config.strides:
-                self.add_module(f"stride_{stride}", copy.deepcopy(dense))
+                self.add_module(config.child(stride), copy.deepcopy(dense))
         self.train(dense.training)
 
     def select(self, stride: int) -> str:
-        """Name of the child that a video (or image) of this stride takes; ``random`` draws anew each call.
+        """Name of the child that a video (or image) of this stride takes; ``random`` draws again on each call.
 
         Raises:
             InputError: a stride that the config does not have.
@@ -68,7 +68,7 @@ class ResolutionProjectors(nn.Module):
             stride = strides[int(torch.randint(len(strides), ()))]
         elif gate == "swapped":
             stride = {strides[0]: strides[-1], strides[-1]: strides[0]}.get(stride, stride)
-        return f"stride_{stride}"
+        return self.config.child(stride)
 
     def forward(
         self,
@@ -79,7 +79,7 @@ class ResolutionProjectors(nn.Module):
         """Project in place of the dense projector; frames of one stride share one call.
 
         In training, children that nothing took get zero gradients, so every rank has the same set, and all arrive in
-        one order. A model calls this once a forward, with tensors as arguments: under ZeRO-3 the projectors are
+        one order. A model calls this once per forward, with tensors as arguments: under ZeRO-3 the projectors are
         gathered and reduced together (a leaf module), by all ranks at once.
 
         Args:

@@ -95,7 +95,7 @@ def test_hard_gate_by_task_is_that_expert_alone():
         for frames, expert in ((slice(0, 2), 1), (slice(2, 5), 2)):  # type 7 is the third again of four
             fc1, fc2 = layer.to_dense(expert)
             torch.testing.assert_close(found[frames], fc2(layer.experts.activation_fn(fc1(pixels[frames]))))
-    with torch.inference_mode(), pytest.raises(ConfigError, match="5 frames came, the task of 0 is known"):
+    with torch.inference_mode(), pytest.raises(ConfigError, match="5 frames were given, the task of 0 is known"):
         layer(pixels)
     lost = pytest.raises(ConfigError, match="1 of 6 frames never reached")
     with torch.inference_mode(), lost, route_by_task(layer, [TaskType(1)], [6]):
@@ -115,7 +115,7 @@ def test_hard_gate_by_task_is_that_expert_alone():
         (
             "tab9_top2of4",
             {"moe": {"num_experts": 4}},
-            "needs a single projector; this checkpoint has one projector a stride",
+            "needs a single projector; this checkpoint has one projector per stride",
         ),
         (
             "tab3d_soft_2of8",

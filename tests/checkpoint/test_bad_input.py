@@ -76,7 +76,7 @@ def vision(folder: Path, **changes) -> None:
             "vision_model.encoder.layers.2.mlp.fc1.weight",
         ),
         (lambda f: vision(f, num_hidden_layers=1), "its configuration has 1 encoder layers"),
-        (lambda f: vision(f, intermediate_size=65), "has shape [64, 32], its configuration makes it [65, 32]"),
+        (lambda f: vision(f, intermediate_size=65), "has shape [64, 32], but its configuration says [65, 32]"),
         (drop_tensor, "layers.1.mlp.fc2.bias"),
     ],
 )

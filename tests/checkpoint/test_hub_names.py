@@ -75,6 +75,7 @@ def test_merge_takes_hub_names(home, tmp_path):
 def test_plan_data_takes_a_hub_name(home, tmp_path):
     (tmp_path / "model").mkdir()
     values = {
+        "mm_vision_tower": "google/siglip-so400m-patch14-384",
         "mm_newline_position": "frame",
         "mm_patch_merge_type": "spatial_unpad",
         "tokenizer_model_max_length": 4000,

@@ -49,8 +49,8 @@ def half_a_name() -> None:
     ("fail", "words"),
     [
         (full_disk, "free some space"),
-        (no_memory, "memory is used up"),
-        (no_memory_of_torch, "memory is used up"),
+        (no_memory, "out of memory"),
+        (no_memory_of_torch, "out of memory"),
         (missing, "'/nowhere/file': no such file"),
         (half_a_name, "lone surrogate"),
     ],
@@ -103,7 +103,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     assert done.returncode == 2 and "ulimit -f" in done.stderr and done.stderr.count("\n") == 1
     assert "file too large" in done.stderr and not (tmp_path / "tam" / "config.json").exists()
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr  # the same command again goes on
+    assert done.returncode == 0, done.stderr  # rerunning the same command resumes
 
 
 def harmless(text: str) -> bool:
@@ -165,4 +165,4 @@ def test_half_characters_in_options(sample_clip, capsys):
     for command in ("plan", "ask"):
         assert main([command, str(sample_clip), *QUERY, "--options", "yes", "no\udcff"]) == 2
         err = capsys.readouterr().err
-        assert "the option 'no\\udcff' holds half a character" in err and err.count("\n") == 1
+        assert "the option 'no\\udcff' contains a lone surrogate" in err and err.count("\n") == 1

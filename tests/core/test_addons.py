@@ -90,7 +90,7 @@ def test_its_names_are_found(plan):
 def test_one_that_does_not_import_is_named(plan):
     ran = plan("1 / 0", "--sampler", "head")
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1
-    assert "the add-on 'mine' (my_addon) does not import: ZeroDivisionError" in ran.stderr
+    assert "the add-on 'mine' (my_addon) cannot be imported: ZeroDivisionError" in ran.stderr
 
 
 def test_nobody_else_pays_for_it(plan):

@@ -60,7 +60,7 @@ def test_rows_without_a_question_and_options_as_a_string(whole, tasks):
     assert len(records) == REQUESTS
     for (_, row, _), record in records.items():
         if row == NO_QUESTION:
-            assert "holds no question to decide frames by; use policy=fixed:FRAMES:STRIDE" in record["error"]
+            assert "contains no question to decide the frames by; use policy=fixed:FRAMES:STRIDE" in record["error"]
         elif row == UNDECODABLE:
             assert tasks.rows[row]["video"] in record["error"]
         else:
@@ -125,7 +125,9 @@ def test_a_log_of_another_evaluation_is_refused(onevision, videos, instances, tm
     drawn = make("onevision", onevision, videos, log=log)
     drawn.generate_until(instances(videos[:1], temperature=0.5, max_new_tokens=1))
     assert len(log.read_bytes().splitlines()) == len(lines.splitlines()) + 3
-    with pytest.raises(ConfigError, match=r"is of an evaluation with other weights, policy, Inductor or arguments"):
+    with pytest.raises(
+        ConfigError, match=r"belongs to an evaluation with other weights, policy, Inductor or arguments"
+    ):
         make("onevision", onevision, videos, log=log, policy="fixed:4:2")
 
 

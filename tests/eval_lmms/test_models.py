@@ -222,7 +222,7 @@ def test_requests_that_cannot_be_answered(onevision, videos, instances, tmp_path
     rows = [{**videos[0], "context": " \n", "question": ""}, {**videos[0], "context": "Why? " * 9000}]
     model = make("onevision", onevision, rows)
     no_question, too_long = model.generate_until(instances(rows))
-    assert "holds no question to decide frames by; use policy=fixed" in no_question
+    assert "contains no question to decide the frames by; use policy=fixed" in no_question
     assert "tokens and an answer of 5" in too_long
     assert "does not exist, please check" in model.generate_until(instances(rows[:1], visual=leave))[0]
     fixed = make("onevision", onevision, rows, policy="fixed:4:2")

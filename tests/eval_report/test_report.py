@@ -58,7 +58,7 @@ def test_every_figure(folders, capsys):
     load = rows_of(text, "layer")
     assert load["1"] == ["0.450", "0.250", "0.300", f"{3 * (0.45**2 + 0.25**2 + 0.3**2):.3f}"]
     assert load["2"] == ["0.400", "0.200", "0.400", "1.080"]
-    assert "3 requests of 4 that were computed have counts: 20 assignments a layer." in text
+    assert "3 requests of 4 that were computed have counts: 20 assignments per layer." in text
     costs = rows_of(text, "run")
     assert costs["TAM"][1:4] == ["4", "59.0", f"{(2 * 8 * 27 * 28 + 220 * 14 * 15) / 4:.1f}"]
     assert costs["TAM"][1:] == costs["again"][1:]
@@ -207,8 +207,8 @@ def without_results(tam: Path) -> None:
         (spoil_routing("few"), (), "routing log of TAM: task choice, row 3 cannot be read"),
         (second_log, (), "holds two sample logs, log.jsonl and more.jsonl"),
         (without_results, (), "holds no *_results.json"),
-        (shutil.rmtree, (), "is no folder"),
-        (None, ("--baseline", "nowhere"), "'nowhere' is no folder"),
+        (shutil.rmtree, (), "is not a folder"),
+        (None, ("--baseline", "nowhere"), "'nowhere' is not a folder"),
         (None, ("--run", "nowhere"), "--run 'nowhere': expected NAME=DIR"),
         (None, ("--training", "a=nowhere"), "holds no trainer_state.json"),
         (None, ("--preset", "gpt"), "preset 'gpt': expected one of"),

@@ -84,7 +84,7 @@ def test_killed_and_resumed(suite, onevision, tmp_path):
     again = start(suite, tmp_path / "out", arguments)
     text, progress = again.communicate(timeout=240)
     assert again.returncode == 0, progress
-    assert "Short: done before\n" in progress and "Long: goes on, output in" in progress
+    assert "Short: done before\n" in progress and "Long: resumes, output in" in progress
     assert "Judged: left out: tiny_open left out: its judge needs OPENAI_API_KEY" in progress
     assert list((tmp_path / "out" / "short").rglob("*_results.json")) == short
     output = (tmp_path / "out" / "long" / "lmms_eval.log").read_text()

@@ -167,7 +167,7 @@ def no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"moe": {"top_k": 9}}, r"MoeConfig.top_k = 9: expected a whole number from 1 to 4"),
         ({"moe": {"experts": 9}}, r"unknown field 'experts'"),
         ({"vision_encoder": {"num_hidden_layers": 4}}, r"holds no model\.vision_tower\..*layers\.2\..*incomplete"),
-        ({"vision_encoder": {"intermediate_size": 32}}, r"has shape .* config.json makes it"),
+        ({"vision_encoder": {"intermediate_size": 32}}, r"has shape .* config.json says"),
         ({"projector": {"strides": [1, 2, 3, 4, 6]}}, r"holds no model\.mm_projector\.stride_6\.0\.weight"),
     ],
 )

@@ -156,7 +156,7 @@ def test_a_file_that_is_no_list_is_refused(tmp_path):
     from tam_plugin.patches.llava_next.command_line.arguments import TamArguments
 
     other = write(tmp_path / "bad_samples.jsonl", [{"index": 0, "name": "a.mp4", "reason": "gone"}])
-    for path, reason in ((other, "is no list of bad rows"), (tmp_path, "Is a directory")):
+    for path, reason in ((other, "is not a list of bad rows"), (tmp_path, "Is a directory")):
         with pytest.raises(ConfigError, match=f"--tam_skip: .*{reason}"):
             TamArguments(tam_skip=str(path))
 

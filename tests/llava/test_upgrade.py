@@ -152,7 +152,7 @@ def test_a_tower_that_is_no_siglip_is_refused_and_left_alone(dense: Path, hub: P
 
 def test_a_tam_model_is_not_trained_under_another_towers_name(dense: Path, hub: Path):
     model = upgrade(load_dense(dense, hub), hub)
-    with pytest.raises(ConfigError, match=r"the checkpoint has a TAM tower.*go on with --vision_tower tam"):
+    with pytest.raises(ConfigError, match=r"the checkpoint has a TAM tower.*use --vision_tower tam"):
         upgrade(model, hub, vision_tower=tiny.SIGLIP)
     assert model.config.mm_vision_tower == "tam"
 

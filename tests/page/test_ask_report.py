@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tam_plugin import BudgetPolicy, TamConfig, TaskType, probe_video, sample_frames
+from tam_plugin import TamConfig, TaskType, probe_video, sample_frames
+from tam_plugin.budget import TokenLayout
 from tam_plugin.cli.main import main
 from tam_plugin.patches.onevision import upgrade_dense
 from tam_plugin.patches.onevision.tiny import demo_dense_model
@@ -61,12 +62,12 @@ def test_the_page_says_what_the_command_says(capsys, sample_clip, model, tmp_pat
 def test_the_budget_stands_beside_the_baseline(capsys, sample_clip, model, tmp_path):
     values, page = ask(capsys, sample_clip, model, tmp_path / "case.html")
     # This model's grid of 6 pooled by 2 leaves 3 × 3 tokens; this host ends a video with one newline token.
-    fixed = BudgetPolicy.fixed(64, 2, grid=6, newline_position="one_token").budget()
+    fixed = TokenLayout(grid=6, newline_position="one_token").budget(64, 2)
     assert (fixed.tokens_per_frame, fixed.visual_tokens) == (9, 64 * 9 + 1)
     wanted = {
         "frames": (values["num_frames"], 64),
         "pooling stride": (values["pool_stride"], 2),
-        "tokens a frame": (values["tokens_per_frame"], 9),
+        "tokens per frame": (values["tokens_per_frame"], 9),
         "visual tokens": (values["visual_tokens"], 577),
     }
     shown = {row[0]: row[1:] for row in page.rows}

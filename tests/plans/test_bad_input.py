@@ -67,7 +67,7 @@ ARGUMENTS = [
     (["--model", "array.json"], "must hold a JSON object"),
     (["--out", "good.json"], "cannot be made a folder"),
     (["--out", ""], "empty name"),
-    (["--out", "."], "which is no file of plans"),
+    (["--out", "."], "which does not belong to plans"),
 ]
 
 
@@ -103,7 +103,7 @@ def test_finished_plans_of_something_else_stay(bad, capsys):
     before = (bad / "out" / "plans.safetensors").read_bytes()
     capsys.readouterr()
     said = refused(capsys, "good.json", "out", "--newline-position", "frame")
-    assert "finished plans made otherwise: layout.newline_position is 'frame', was 'grid'" in said
+    assert "finished plans made with other settings: layout.newline_position is 'frame', was 'grid'" in said
     write(bad / "good.json", [row(1, Q, duration=8.0)])
     assert "data[0].bytes is " in refused(capsys, "good.json", "out")
     assert (bad / "out" / "plans.safetensors").read_bytes() == before
@@ -135,7 +135,7 @@ def test_samples_with_one_key_are_refused(bad, capsys, monkeypatch):
 
     monkeypatch.setattr(rows, "sample_key", short_key)
     write(bad / "many.json", [row(n, Q, duration=9) for n in range(5)])
-    assert "have one key though they differ in id, video or question" in refused(capsys, "many.json", "out")
+    assert "have the same key but differ in id, video or question" in refused(capsys, "many.json", "out")
 
 
 @pytest.mark.parametrize("damage", ["short", "format", "none"])

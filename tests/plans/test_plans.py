@@ -166,7 +166,7 @@ def test_a_copy_in_another_process_maps_the_file(planned):
 
 def test_looking_up_loads_no_inductor(planned, rows):
     code = (
-        "import sys\nfrom tam_plugin.plans.table import Plans\nfrom tam_plugin.training import check, keys\n"
+        "import sys\nfrom tam_plugin.plans.table import Plans\nfrom tam_plugin.plans import check, keys\n"
         f"assert Plans({str(planned / 'out')!r}).planned({key(rows[0])}) is not None\n"
         "print([m for m in ('torch', 'transformers', 'av', 'tam_plugin.inductor') if m in sys.modules])"
     )

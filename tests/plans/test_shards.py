@@ -41,7 +41,9 @@ def test_missing_shards_are_named(data, tmp_path, capsys):
     assert plan_data(data, out, "--shard", "1/2") == 2
     assert "holds shards of 4" in capsys.readouterr().err
     assert plan_data(data, out, "--shard", "2/4", "--newline-position", "frame") == 2
-    assert "shard 1/4 made otherwise: layout.newline_position is 'frame', was 'grid'" in capsys.readouterr().err
+    assert (
+        "shard 1/4 made with other settings: layout.newline_position is 'frame', was 'grid'" in capsys.readouterr().err
+    )
 
 
 def test_shards_do_not_mix_with_an_undivided_run(data, tmp_path, capsys):

@@ -137,7 +137,7 @@ def test_where_grouped_cannot_run_auto_says_so_and_grouped_refuses(dtype, width)
     tokens = torch.randn(1, 3, width, dtype=dtype)
     dense = layers[2](layers[1](layers[0](tokens)))
     torch.testing.assert_close(auto(tokens), dense, atol=1e-6, rtol=0)
-    with pytest.raises(ConfigError, match=r"MoeConfig.backend = 'grouped': .*; take 'auto' or 'reference'") as caught:
+    with pytest.raises(ConfigError, match=r"MoeConfig.backend = 'grouped': .*; use 'auto' or 'reference'") as caught:
         MoeMlp(*layers, MoeConfig(backend="grouped"))(tokens)
     assert "\n" not in str(caught.value)
 

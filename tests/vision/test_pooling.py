@@ -80,7 +80,7 @@ def test_gradients_flow():
 @pytest.mark.parametrize(
     "shape, stride, mode, message",
     [
-        ((1, 728, 4), 2, "bilinear", "728 patches a frame form no square grid"),
+        ((1, 728, 4), 2, "bilinear", "728 patches per frame do not form a square grid"),
         ((9, 4), 2, "bilinear", r"shape \(9, 4\): expected \[frames, patches, width\]"),
         ((1, 9, 4), 0, "bilinear", "pool stride 0: expected a whole number from 1"),
         ((1, 9, 4), 4, "average", "pool stride 4: expected a whole number from 1 to the grid's side 3"),

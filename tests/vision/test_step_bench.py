@@ -120,7 +120,7 @@ def test_7b_has_the_published_sizes(way, experts, projectors):
         (("--frames", "0"), r"^--frames 0: expected a whole number >= 1$"),
         (("--rounds", "0"), r"^--rounds 0: expected a whole number >= 1$"),
         (("--stride", "5"), r"^--stride 5: expected one of 1, 2, 3, 4$"),
-        (("--preset", "7b", "--device", "cpu"), r"^--preset 7b: expected a CUDA GPU.*take --preset tiny$"),
+        (("--preset", "7b", "--device", "cpu"), r"^--preset 7b: expected a CUDA GPU.*use --preset tiny$"),
     ],
 )
 def test_bad_arguments_are_refused(argv, message):
@@ -148,7 +148,9 @@ def test_7b_on_a_gpu():
 def test_too_little_memory_is_one_line_that_says_how_much_there_was():
     torch.cuda.set_per_process_memory_fraction(0.01)
     try:
-        with pytest.raises(TamError, match=r"does not suffice: [\d.]+ GiB, of which [\d.]+ GiB were free") as error:
+        with pytest.raises(
+            TamError, match=r"does not have enough memory: [\d.]+ GiB, of which [\d.]+ GiB were free"
+        ) as error:
             step.run(arguments("--preset", "7b", "--device", "cuda", "--frames", "1"))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

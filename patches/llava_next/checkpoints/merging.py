@@ -14,7 +14,6 @@ from torch import nn
 
 from tam_plugin.checkpoint.journal import dense_part
 from tam_plugin.checkpoint.lora import ADAPTER_CONFIG, Adapter, open_adapter
-from tam_plugin.checkpoint.mapping import projector_children
 from tam_plugin.checkpoint.mapping_merge import Parts
 from tam_plugin.checkpoint.shards import Shard, open_shard
 from tam_plugin.checkpoint.source import CONFIG, INDEX, SINGLE, Source, not_taken, read_json
@@ -54,7 +53,7 @@ def open_parts(folder: str | Path, base: Source) -> Parts:
             language model.
 
     Raises:
-        InputError: the folder is none of such a run, or a file is missing or damaged.
+        InputError: the folder does not belong to such a run, or a file is missing or damaged.
         ConfigError: the run had other settings than can be merged, or another base.
     """
     folder = Path(folder)
@@ -164,7 +163,7 @@ def _small_files(folder: Path, base: Source) -> tuple[list[Path], list[str]]:
     """The base's small files, with the run's tokenizer in place of the base's if it has one."""
     known = {*_TOKENIZER, *_BESIDE_TOKENIZER}
     own = [folder / name for name in sorted(known) if (folder / name).is_file()]
-    notes = [f"left behind: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
+    notes = [f"not copied: {path.name} of the run ({problem})" for path in own if (problem := not_taken(path))]
     own = [path for path in own if not_taken(path) is None]
     if any(path.name in _TOKENIZER for path in own):
         return [*own, *(path for path in base.others if path.name not in known)], notes
@@ -251,7 +250,7 @@ def visual_shapes(tam: TamConfig, values: dict[str, Any], held: Shapes, where: s
     if projectors is not None:
         shapes.update((PROJECTOR + name, shape) for name, shape in shapes_of(projectors.state_dict()).items())
     else:
-        starts = [f"{PROJECTOR}{child}." for child in projector_children(tam.projector)]
+        starts = [f"{PROJECTOR}{child}." for child in tam.projector.children]
         first = {name: shape for name, shape in held.items() if name.startswith(starts[0])}
         if not first:
             raise ConfigError(f"{where} holds no {starts[0]}*: the checkpoint is incomplete")

@@ -62,7 +62,7 @@ class TamArguments:
         "Default: True."
     )
     tam_num_experts: int | None = _argument("Experts per encoder layer. Default: 4.")
-    tam_top_k: int | None = _argument("Experts that a token takes. Default: 2.")
+    tam_top_k: int | None = _argument("Experts per token. Default: 2.")
     tam_router_mode: str | None = _argument(
         f"One of {', '.join(ROUTER_MODES)}; all but the first are control experiments, by_task for inference alone. "
         "Default: top_k."
@@ -89,9 +89,9 @@ class TamArguments:
     )
     tam_image_stride: int | None = _argument("Stride whose projector still images take. Default: 1.")
     tam_policy: str | None = _argument(
-        "YAML file of the budget policy: frames and stride by task and duration. Default: the one that ships."
+        "YAML file of the budget policy: frames and stride by task and duration. Default: the shipped one."
     )
-    tam_inductor: str | None = _argument("Folder or hub name of the task classifier. Default: the one that ships.")
+    tam_inductor: str | None = _argument("Folder or hub name of the task classifier. Default: the shipped one.")
     tam_time_instruction: bool | None = _argument(
         "Tell the model the video's duration and the times of its frames. Default: True."
     )
@@ -101,7 +101,7 @@ class TamArguments:
         "by commas. Default: what --mm_tunable_parts says."
     )
     tam_lora_tower: bool | None = _argument(
-        "With --lora_enable: let LoRA reach the attention of the vision tower too. Default: False."
+        "With --lora_enable: also apply LoRA to the attention of the vision tower. Default: False."
     )
     tam_plans: str | None = _argument(
         "Folder that tam plan-data wrote: frames and stride are looked up there, and no Inductor is loaded."
@@ -109,8 +109,8 @@ class TamArguments:
     tam_max_bad_samples: float = field(
         default=DEFAULT_MAX_BAD_SAMPLES,
         metadata={
-            "help": "Share of training samples that may be unreadable before training stops with their list: at least "
-            f"{bad_rows.MIN_ALLOWED} samples, none for 0. tam plan-data --max-bad tells beforehand."
+            "help": "Share of training samples that may be unreadable before training stops and lists them: at least "
+            f"{bad_rows.MIN_ALLOWED} samples, none for 0. tam plan-data --max-bad checks this beforehand."
         },
     )
     tam_skip: str | None = _argument(
@@ -241,7 +241,7 @@ def check_inductor(name_or_path: str | None) -> None:
         pass
     raise ConfigError(
         f"no Inductor at {name_or_path!r} (--tam_inductor): expected a folder with config.json and safetensors "
-        "weights, or a hub name that can be reached; without one the Inductor that ships with the plugin is used"
+        "weights, or a hub name that can be reached; without one the plugin's own Inductor is used"
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings of the host's own that it stumbles over after the weights are loaded, or that a TAM model has no use for."""
+"""The host's own settings that make it fail after the weights are loaded, or that a TAM model does not use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FLASH = "flash_attention_2"
 
 
 def check_host_settings(flags: Any) -> None:
-    """Refuse settings of the host's own that it stumbles over later, or that a TAM model has no use for.
+    """Refuse the host's own settings that make it fail later, or that a TAM model does not use.
 
     Raises:
         ConfigError: preference training, how the host merges patches, a resampler, an attention that is not installed.

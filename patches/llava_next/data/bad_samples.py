@@ -65,7 +65,7 @@ class BadSamples:
             raise TooManyBadSamplesError(self._message(found))
 
     def damaged(self, index: int, name: str, frames: Sequence[int]) -> None:
-        """Note a video that is used although some of the frames wanted are damaged: it is listed, and not counted.
+        """Note a video that is used although some of the requested frames are damaged: it is listed, and not counted.
 
         Args:
             index: the sample's place in the set.
@@ -77,7 +77,8 @@ class BadSamples:
         self._damaged.add(index)
         self._append({"index": index, "name": name, "damaged_frames": list(frames)})
         named = ", ".join(map(str, frames[:8])) + (", ..." if len(frames) > 8 else "")
-        message = f"tam: sample {index}: {name}: {len(frames)} of the frames wanted are damaged ({named}); it is used"
+        damaged = f"{len(frames)} of the requested frames are damaged ({named})"
+        message = f"tam: sample {index}: {name}: {damaged}; the sample is used"
         print(one_line(message), file=sys.stderr, flush=True)
 
     def _append(self, entry: dict[str, object]) -> None:

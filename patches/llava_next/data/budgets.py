@@ -75,7 +75,7 @@ class BudgetPlanner:
             key: what ``plans`` know it by.
 
         Raises:
-            InputError: the question is empty, the duration is none that a video has, or the plans say that the sample
+            InputError: the question is empty, the duration is not a valid one, or the plans say that the sample
                 cannot be used.
             ConfigError: there are plans, but none for this sample.
         """
@@ -98,7 +98,7 @@ class BudgetPlanner:
         if planned is None and plans.is_bad(np.array([key], np.uint64))[0]:
             raise InputError(f"'tam plan-data' found that it cannot be used; the reason is in {plans.folder!r}")
         if planned is None:
-            raise ConfigError(f"--tam_plans {plans.folder!r}: no plan for the sample with id {sample_id!r}")
+            raise ConfigError(f"--tam_plans {plans.folder!r}: there is no plan for the sample with id {sample_id!r}")
         if not planned.flags & UNKNOWN:
             return self._as_budget(planned)
         info = probe()
@@ -119,10 +119,10 @@ class BudgetPlanner:
         )
 
     def fitted(self, budget: VisualBudget, text_tokens: int, tokens_per_time: int = 0) -> VisualBudget:
-        """``budget``, or what of it fits beside its text (:meth:`TokenLayout.fit`).
+        """``budget``, reduced until it fits beside its text (:meth:`TokenLayout.fit`).
 
         Args:
-            budget: what the question bought.
+            budget: the question's budget.
             text_tokens: tokens of the text that stay whatever the frames.
             tokens_per_time: tokens of the time instruction for each frame, at most.
 

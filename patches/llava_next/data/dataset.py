@@ -30,18 +30,17 @@ from tam_plugin.patches.llava_next.data.plans import planned_lengths
 from tam_plugin.patches.llava_next.data.rows import places_of_malformed, problem_of, word_counts
 from tam_plugin.patches.llava_next.data.sampling import (
     FRAME_FOLDER_FPS,
-    first_question,
     path_for_host,
     reading,
     with_instruction,
 )
-from tam_plugin.plans.keys import key_of_row
+from tam_plugin.plans.keys import first_question, key_of_row
 from tam_plugin.video import SampledVideo, Video, open_video
 
 _SAMPLING = Sampling(image_fps=FRAME_FOLDER_FPS)
 
 _FATAL = (ConfigError, MissingDependencyError, TooManyBadSamplesError, MemoryError)
-"""Errors that no other sample would mend."""
+"""Errors that would occur with any other sample too."""
 
 
 class TamDataset(Dataset):
@@ -116,7 +115,7 @@ class TamDataset(Dataset):
             return self._by_host({"id": index, **record})
         path = self._path(record)
         sample_id = record.get("id", index)
-        question = first_question(record["conversations"])
+        question = first_question(record)
         key = key_of_row(record).key if self.planner.plans is not None else None
         with open_video(path, image_fps=_SAMPLING.image_fps) as opened:
             budget = self.planner.budget(index, sample_id, question, lambda: opened.info, key)
@@ -153,7 +152,7 @@ class TamDataset(Dataset):
     def _build(
         self, index: int, record: dict[str, Any], opened: Video, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
-        video = take(opened, budget.num_frames, _SAMPLING, query=first_question(record["conversations"]))
+        video = take(opened, budget.num_frames, _SAMPLING, query=first_question(record))
         if video.damaged_frames:
             self.bad_samples.damaged(index, opened.path, video.damaged_frames)
         budget = self.planner.layout.changed(budget, num_frames=len(video))
@@ -217,7 +216,7 @@ class TamDataset(Dataset):
 
 
 class _NextSampleError(Exception):
-    """The host went on to the next sample while it handled an error."""
+    """The host moved on to the next sample while it handled an error."""
 
 
 class _OneSample(list):

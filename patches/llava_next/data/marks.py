@@ -16,11 +16,11 @@ from typing import Any
 from tam_plugin.errors import InputError
 from tam_plugin.patches.llava_next.model.multimodal import IMAGE_TOKEN_INDEX
 from tam_plugin.patches.words import Words, encode_prompt, holds_mark
+from tam_plugin.plans.keys import HUMAN
 
 IMAGE_TOKEN = "<image>"
 START, END = "<im_start>", "<im_end>"
 """Around an image mark with ``--mm_use_im_start_end``."""
-HUMAN = ("human", "user")
 MESSAGE_BY_MESSAGE = {"qwen": "preprocess_qwen", "llama_v3": "preprocess_llama3"}
 """Conversation versions whose turns the host encodes one by one by a chat template, and its function for that; for the
 others, and in hosts before 2024-06, it makes one long text."""
@@ -75,7 +75,7 @@ def spell_marks(tokenizer: Any, conversations: Sequence[dict[str, Any]], own: in
 
 
 def arranged(conversations: Sequence[dict[str, Any]], own: int, *, use_im_start_end: bool) -> Turns:
-    """The turns as the host's ``preprocess_multimodal`` makes them of ordinary ones; what words spell is left alone."""
+    """The turns as the host's ``preprocess_multimodal`` makes them of ordinary ones; marks in words are kept."""
     turns = [dict(turn) for turn in conversations]
     mark = f"{START}{IMAGE_TOKEN}{END}" if use_im_start_end else IMAGE_TOKEN
     for turn in turns:

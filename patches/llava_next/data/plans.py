@@ -96,7 +96,7 @@ def check_samples(plans: Plans, records: Sequence[dict[str, Any]], command: str)
         record = records[missing[0]]
         raise ConfigError(
             f"the plans in {plans.folder!r} lack {len(missing)} of {len(records)} samples, the first with id "
-            f"{record.get('id', missing[0])!r} and video {record['video']!r}. Make them anew: {command}"
+            f"{record.get('id', missing[0])!r} and video {record['video']!r}. Make them again: {command}"
         )
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tam_plugin.budget import VisualBudget
 from tam_plugin.config import InstructionConfig
 from tam_plugin.deciding import instruction_lines
-from tam_plugin.errors import InputError
-from tam_plugin.patches.llava_next.data.marks import HUMAN, with_own_mark_first
+from tam_plugin.patches.llava_next.data.marks import with_own_mark_first
+from tam_plugin.plans.keys import first_human_turn
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
@@ -41,15 +41,6 @@ def reading(video: SampledVideo) -> Iterator[None]:
         _VIDEO.reset(token)
 
 
-def first_question(conversations: Sequence[dict[str, Any]]) -> str:
-    """The first human turn: it decides the budget, also in a conversation of many turns about the one video.
-
-    Raises:
-        InputError: there is no human turn.
-    """
-    return str(conversations[_first_human(conversations)]["value"])
-
-
 def with_instruction(
     conversations: Sequence[dict[str, Any]],
     budget: VisualBudget,
@@ -66,7 +57,7 @@ def with_instruction(
     """
     turns = copy.deepcopy(list(conversations))
     lines = instruction_lines(budget, video, instruction)
-    turn = turns[_first_human(turns)]
+    turn = turns[first_human_turn(turns)]
     turn["value"] = with_own_mark_first(turn["value"], lines)
     return turns
 
@@ -74,10 +65,3 @@ def with_instruction(
 def path_for_host(path: str) -> str:
     """A path that makes the host ask its video reader, which then gives back the frames set aside."""
     return os.devnull if FRAME_FOLDER_MARK in path else path
-
-
-def _first_human(conversations: Sequence[dict[str, Any]]) -> int:
-    for index, turn in enumerate(conversations):
-        if turn.get("from") in HUMAN and isinstance(turn.get("value"), str):
-            return index
-    raise InputError("the sample has no human turn: expected one with 'from': 'human' and its text in 'value'")

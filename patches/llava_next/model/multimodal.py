@@ -144,7 +144,7 @@ def check_rows(
     at = 0
     for row, count in enumerate(is_place.sum(dim=1).tolist()):
         if count == 0 and at < num_images and isinstance(modalities[at], VideoModality):
-            raise InputError(f"row {row} of input_ids has no image token: nothing would be seen of its video")
+            raise InputError(f"row {row} of input_ids has no image token: its video would not be seen")
         at += max(count, 1)
     if at > num_images:
         raise InputError(f"input_ids have places for {at} images, images has {num_images}: expected one token for each")

@@ -24,8 +24,8 @@ def check_same_structure(stored: TamConfig, asked: TamConfig) -> None:
             ("--tam_moe", stored.moe.enabled, asked.moe.enabled),
             ("--tam_num_experts", stored.moe.num_experts, asked.moe.num_experts),
         ]
-    if projector_children(stored) != ["shared"]:
-        fields.append(("--tam_strides, --tam_projector_gate", projector_children(stored), projector_children(asked)))
+    if projectors_of(stored) != ["shared"]:
+        fields.append(("--tam_strides, --tam_projector_gate", projectors_of(stored), projectors_of(asked)))
     for name, before, after in fields:
         if before != after:
             raise ConfigError(
@@ -39,15 +39,13 @@ def same_modules(stored: TamConfig | None, asked: TamConfig) -> bool:
     if stored is None:
         return False
     same_experts = (stored.moe.enabled, stored.moe.num_experts) == (asked.moe.enabled, asked.moe.num_experts)
-    return same_experts and projector_children(stored) == projector_children(asked)
+    return same_experts and projectors_of(stored) == projectors_of(asked)
 
 
-def projector_children(config: TamConfig) -> list[str]:
+def projectors_of(config: TamConfig) -> list[str]:
     """Names of the projectors that a configuration makes; with the number of experts of a soft one."""
     projector = config.projector
-    if projector.gate == "soft":
-        return [f"soft mixture of {projector.num_experts}"]
-    return ["shared"] if projector.gate == "single" else [f"stride_{s}" for s in projector.strides]
+    return [f"soft mixture of {projector.num_experts}"] if projector.gate == "soft" else projector.children
 
 
 def stage_of(deepspeed: Any) -> int | None:
@@ -71,7 +69,7 @@ def check_zero3(stored: TamConfig | None, asked: TamConfig, flags: Any) -> None:
         flags: as for :func:`check_training`.
 
     Raises:
-        ConfigError: with the way out.
+        ConfigError: it says what to do instead.
     """
     start = flags.model_name_or_path
     if not same_modules(stored, asked):

@@ -72,32 +72,32 @@ class TamVisionTower(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The dtype of the weights."""
         return self._example.dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the weights."""
+        """The device of the weights."""
         return self._example.device
 
     @property
     def dummy_feature(self) -> torch.Tensor:
-        """``[1, D]`` zeros."""
+        """A tensor of zeros, ``[1, D]``, that stands in for missing features."""
         return torch.zeros(1, self.hidden_size, device=self.device, dtype=self.dtype)
 
     @property
     def hidden_size(self) -> int:
-        """D."""
+        """Width of the features, D."""
         return self.config.hidden_size
 
     @property
     def image_size(self) -> int:
-        """Pixels a side, S."""
+        """Pixels per side, S."""
         return self.config.image_size
 
     @property
     def num_patches_per_side(self) -> int:
-        """Patches a side of a frame."""
+        """Patches per side of a frame."""
         return self.config.image_size // self.config.patch_size
 
     @property

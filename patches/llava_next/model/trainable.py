@@ -69,7 +69,7 @@ def choose(model: nn.Module, parts: frozenset[str]) -> None:
 
 
 def keep_lora_off_the_tower(model: nn.Module) -> int:
-    """Take LoRA off the vision tower, which the host's search by ends of names reaches when it starts from a LLaVA.
+    """Remove LoRA from the vision tower, where the host's search by ends of names puts it if it starts from a LLaVA.
 
     The adapter's configuration says so too, so that loading it elsewhere puts none there.
 
@@ -132,11 +132,13 @@ def arrange(trainer: Any) -> None:
     if hasattr(model, "peft_config"):
         taken = 0 if getattr(tam_args, "tam_lora_tower", None) else keep_lora_off_the_tower(model)
         if taken:
-            notes.append(f"LoRA was taken off {taken} layers of the vision tower (--tam_lora_tower True keeps it)")
+            notes.append(
+                f"LoRA is not applied to {taken} layers of the vision tower (--tam_lora_tower True applies it)"
+            )
         frozen = freeze_beside_lora(model, parts_given=getattr(trainer.args, "mm_tunable_parts", None) is not None)
         if frozen:
             notes.append(
-                f"{frozen:,} parameters beside LoRA were frozen: this version of the host leaves them to train"
+                f"{frozen:,} parameters other than LoRA's were frozen: this version of the host would train them"
             )
     text = getattr(tam_args, "tam_tunable_parts", None)
     if text is not None:

@@ -37,7 +37,7 @@ def tam_dataset(
 
     Samples that ``--tam_skip`` lists are left out.
 
-    ``--video_fps``, ``--frames_upbound`` and ``--force_sample`` have no say in it: the budget has.
+    ``--video_fps``, ``--frames_upbound`` and ``--force_sample`` have no effect: the budget decides.
 
     Args:
         dataset: a ``LazySupervisedDataset``.

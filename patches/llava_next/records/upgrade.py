@@ -20,7 +20,7 @@ def _upgrade_first(original: Callable) -> Callable:
             if self.get_vision_tower() is not None and stored_config(self.config) is not None:
                 raise ConfigError(
                     f"--vision_tower {model_args.vision_tower}: the checkpoint has a TAM tower, which the host would "
-                    f"keep under that name; go on with --vision_tower {VISION_TOWER}"
+                    f"keep under that name; use --vision_tower {VISION_TOWER}"
                 )
             return original(self, model_args, fsdp=fsdp)
         from tam_plugin.patches.llava_next.checkpoints.upgrade import load_projector, upgrade_model
