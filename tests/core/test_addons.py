@@ -108,5 +108,5 @@ def test_a_derived_host_takes_its_own_checkpoints(tmp_path):
 
 def test_doctor_looks_at_the_rest_beside_a_broken_one(tmp_path):
     ran = run(tmp_path, "1 / 0", "doctor", "--for", "serve", "--json")
-    assert "the add-on 'mine' (my_addon) does not import" in ran.stderr
+    assert "the add-on 'mine' (my_addon) cannot be imported" in ran.stderr
     assert "serve" in json.loads(ran.stdout)["jobs"]
