@@ -90,6 +90,11 @@ class EncoderLayer(nn.Module):
         return self.mlp_norm(x_BND + self.mlp_out(F.gelu(self.mlp_in(x_BND))))
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """A new table ``[rows, width]``; nn.Embedding's own initialisation imports torch._dynamo on the meta device."""
+    return nn.Embedding.from_pretrained(torch.randn(rows, width), freeze=False)
+
+
 class SentenceClassifier(nn.Module):
     """Encoder, mean over the tokens, linear head.
 
@@ -103,9 +108,9 @@ class SentenceClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.dropout = dropout
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.word_embeddings = _embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = _embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = _embedding(config.type_vocab_size, config.hidden_size)
         self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
         self.head = nn.Linear(config.hidden_size, config.num_labels)

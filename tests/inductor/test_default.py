@@ -15,10 +15,14 @@ import pytest
 from tam_plugin.errors import InputError
 from tam_plugin.inductor import Inductor, QueryTruncatedWarning
 from tam_plugin.inductor.dataset import read_queries
-from tam_plugin.inductor.evaluation import evaluate
+from tam_plugin.inductor.evaluation import by_part, classify, evaluate, score
+from tam_plugin.inductor.finetuning.multilingual import LANGUAGES
+from tam_plugin.inductor.grammar import CORPUS_FOLDER
 from tam_plugin.inductor.model import DEFAULT_FOLDER
 
 HAND_LABELLED = Path(__file__).parents[3] / "shared" / "data" / "queries" / "eval_hand_labelled.jsonl"
+
+TEST_FOLDER = CORPUS_FOLDER / "multilingual_test"
 
 PAPER_AND_PLAIN = [
     ("What word is printed on the screen at the start?", 8),
@@ -189,7 +193,7 @@ def test_more_tokens_than_the_model_reads_are_said(inductor: Inductor) -> None:
 
 def test_package_data_is_small_and_has_no_pickle() -> None:
     files = [path for path in DEFAULT_FOLDER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    assert sum(path.stat().st_size for path in files) <= 40_000_000
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md"}
 
 
@@ -201,7 +205,7 @@ def test_loads_and_runs_without_network_or_transformers() -> None:
         "import tam_plugin.inductor\nassert 'torch' not in sys.modules\n"
         "from tam_plugin import Inductor\n"
         "print(Inductor.from_pretrained().classify('What color is the helicopter?').task.index)\n"
-        "assert 'transformers' not in sys.modules\n"
+        "assert not {'transformers', 'torch._dynamo'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
@@ -210,5 +214,30 @@ def test_loads_and_runs_without_network_or_transformers() -> None:
 @pytest.mark.skipif(not HAND_LABELLED.is_file(), reason="the hand-labelled evaluation queries are not present")
 def test_accuracy_on_hand_labelled_queries(inductor: Inductor) -> None:
     figures = evaluate(inductor, read_queries(HAND_LABELLED))
-    assert figures["accuracy"] >= 0.83
-    assert figures["accuracy_label2"] >= 0.92
+    assert figures["accuracy"] >= 0.85
+    assert figures["accuracy_label2"] >= 0.93
+    assert figures["ece"] <= 0.06
+
+
+def test_accuracy_in_eleven_languages(inductor: Inductor) -> None:
+    rows = [row for path in sorted(TEST_FOLDER.glob("??.jsonl")) for row in read_queries(path)]
+    asked = [row for row in rows if row.language in LANGUAGES]
+    found = classify(inductor, asked)
+    figures = score(found, asked)
+    assert figures["accuracy"] >= 0.83 and figures["group_accuracy"] >= 0.88 and figures["ece"] <= 0.06
+    parts = by_part(found, asked, "language") or {}
+    assert set(parts) == set(LANGUAGES[1:]) and min(part["accuracy"] for part in parts.values()) >= 0.75
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("xq zvw kkpt", "does not read like a question"),
+        ("haha, see you tomorrow then", "does not read like a question"),
+        ("for (int k = 0; k < m; ++k) total += v[k];", "does not read like a question"),
+        ("รถคันนี้สีอะไร", "of a script that the Inductor does not know"),
+        ("Responde solo con la letra de la opción.", "instruction on the form of the answer alone"),
+    ],
+)
+def test_what_asks_nothing_gets_no_type(inductor: Inductor, text: str, said: str) -> None:
+    assert said in (inductor.classify(text).doubt or "")

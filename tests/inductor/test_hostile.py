@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -57,6 +58,7 @@ def pipe(folder: Path, name: str) -> None:
     os.mkfifo(folder / name)
 
 
+FAR = {"id": "<s>", "ids": [10**6], "tokens": ["<s>"]}
 BLOWN_UP = {"type": "Replace", "pattern": {"String": " "}, "content": "x" * 10**6}
 COMPACT = [
     (lambda f: edited(f, num_hidden_layers=10**9), "num_hidden_layers = 1000000000"),
@@ -76,7 +78,7 @@ COMPACT = [
     (lambda f: weights(f, lambda t: t.update({"head.weight.scale": torch.ones(3)})), "scales"),
     (lambda f: weights(f, lambda t: t.pop("head.bias")), "head.bias"),
     (lambda f: weights(f, lambda t: t.update({"head.bias": torch.full((8,), float("nan"))})), ""),
-    (lambda f: tokens(f, lambda v: v["model"]["vocab"].update({"what": 10**6})), "its tokenizer makes"),
+    (lambda f: tokens(f, lambda v: v["post_processor"]["special_tokens"].update({"<s>": FAR})), "its tokenizer makes"),
     (lambda f: tokens(f, lambda v: v.update(normalizer=BLOWN_UP)), "longer than any"),
     (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json"),
     (lambda f: (f / "model.safetensors").write_bytes((1 << 40).to_bytes(8, "little")), "model.safetensors"),
@@ -105,6 +107,7 @@ HUGGING_FACE = [
 ]
 
 
+@pytest.mark.slow
 def test_each_is_refused(tmp_path, sample_clip):
     cases, wanted = [], []
     for make, spoils in ((compact, COMPACT), (hugging_face, HUGGING_FACE)):

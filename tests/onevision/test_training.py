@@ -79,6 +79,7 @@ def test_checkpointing_changes_no_gradient(batch, use_reentrant, frozen_embeddin
     assert all(plain[n].abs().sum() > 0 for n in plain if ".gate." in n or "experts.fc" in n)
 
 
+@pytest.mark.slow
 def test_torch_compile_changes_no_gradient(batch):
     from torch._dynamo.testing import CompileCounterWithBackend
 
