@@ -6,7 +6,9 @@ Such a package names a module in its entry points, and the module registers when
     tam_plugin.addons =
         mine = my_package.tam
 
-Add-ons are imported only when a name is requested that the plugin itself does not have, so they cost nothing otherwise.
+Add-ons are imported when a name is requested that the plugin itself does not have, and before the plugin determines
+which host a checkpoint belongs to, since an add-on's host may claim one that a built-in host would also accept.
+Otherwise they cost nothing.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class RequestDecider:
 
     def _take(self, opened: Video, num_frames: int, sampling: Sampling, **asked: Any) -> SampledVideo:
         """The frames; those of the request before it, if they are the same (the options of one question)."""
-        key = (opened.path, num_frames, asked["query"])
+        key = (opened.path, num_frames, asked["query"], asked["distribution"])
         if self._last is None or self._last[0] != key:
             self._last = None  # the old frames are freed before the new ones are made
             self._last = key, take(opened, num_frames, sampling, **asked)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tam_plugin.budget import Policy, read_policy
-from tam_plugin.errors import ConfigError
+from tam_plugin.errors import ConfigError, InputError
 from tam_plugin.eval.ablations.arguments import with_ablation
 from tam_plugin.video.info import MAX_DAMAGED
-from tam_plugin.video.samplers import UNIFORM
+from tam_plugin.video.samplers import UNIFORM, sampler_named
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _TRUE_OR_FALSE = (True, False, None)
@@ -97,6 +97,10 @@ class Settings:
             object.__setattr__(self, name, None if value is None else int(value))
         if self.dtype not in DTYPES:
             raise _bad("dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        try:
+            sampler_named(self.sampler)
+        except InputError as error:
+            raise ConfigError(f"model_args: {error}") from error
         for name in ("time_instruction", "task_instruction"):
             if getattr(self, name) not in _TRUE_OR_FALSE:
                 raise _bad(name, getattr(self, name), "true or false")

@@ -19,7 +19,12 @@ DEMONSTRATION = Onevision.name
 
 
 def hosts() -> list[Host]:
-    """Every host that is registered, ready or not."""
+    """Every host, ready or not: those that ship and those of add-ons.
+
+    Raises:
+        ConfigError: an add-on does not import.
+    """
+    addons.load()
     return list(ROWS.values())
 
 
@@ -41,10 +46,6 @@ def find_host(config: Mapping[str, Any]) -> Host | None:
 
     The host that was registered last is asked first, so that a derived host can take its own checkpoints.
     """
-    found = next((host for host in reversed(hosts()) if host.owns(config)), None)
-    if found is not None:
-        return found
-    addons.load()
     return next((host for host in reversed(hosts()) if host.owns(config)), None)
 
 

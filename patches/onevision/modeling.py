@@ -114,6 +114,8 @@ class TamOnevisionModel(LlavaOnevisionModel):
             if inputs_embeds is None:
                 input_ids, inputs_embeds = None, self.get_input_embeddings()(input_ids)
             unused: list[torch.Tensor] = never_used(self)
+            if self.config.newline_position == "no_token":
+                unused.append(self.image_newline)
             if pixel_values is None and pixel_values_videos is None:
                 unused.append(self._blank_tokens())
             inputs_embeds = with_zero_gradients(inputs_embeds, unused)

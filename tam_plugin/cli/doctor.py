@@ -11,7 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import tam_plugin
+from tam_plugin import addons
 from tam_plugin.cli.doctor_probes import probe_in_process
+from tam_plugin.cli.streams import say
+from tam_plugin.errors import TamError
 from tam_plugin.installing import installed_version
 
 PACKAGES = ("torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy", "av", "pillow", "pyyaml")
@@ -57,6 +60,10 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print versions at once and each verdict as it arrives; returns 1 if a requested job cannot run."""
+    try:
+        addons.load()
+    except TamError as error:  # it must not hide what else there is to tell
+        say(f"tam doctor: {error}")
     jobs = tuple(args.jobs or JOBS)
     report = _versions()
     if not args.json:
@@ -96,9 +103,9 @@ def _probes(jobs: tuple[str, ...]) -> list[str]:
 
 def _host_probes() -> dict[str, str]:
     """Names of the probes of all hosts, by the hosts' names."""
-    from tam_plugin.patches.hosts import hosts
+    from tam_plugin.patches.hosts.registry import ROWS
 
-    return {host.name: f"host:{host.reference}" for host in hosts()}
+    return {host.name: f"host:{host.reference}" for host in ROWS.values()}
 
 
 def _judge(job: str, running: dict[str, Future]) -> dict[str, Any]:

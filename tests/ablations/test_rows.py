@@ -35,6 +35,7 @@ SAME = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rows_are_equal_where_the_papers_are_and_nowhere_else(rows):
     assert list(rows) == list(ROWS)
     groups: dict[str, set[str]] = {}

@@ -46,6 +46,7 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.slow
 def test_upcycle_takes_a_hub_name(write_dense, tmp_path):
     """In a process of its own, with the environment of a user; shards are links into the cache."""
     dense = write_dense()

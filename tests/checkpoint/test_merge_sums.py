@@ -100,6 +100,7 @@ def test_sums_in_blocks_of_any_size(tmp_path_factory, rows, columns, rank, chunk
     assert ((found.double() - exact).abs() <= size * steps + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_memory_stays_that_of_a_block(tmp_path: Path):
     """A matrix of 105 MB (its float32 and a product as large take 420 MB), merged by a process of its own."""
     rows, columns, rank = 2048, 25600, 16

@@ -42,31 +42,42 @@ register_sampler("head", Head())
 register_policy("three", Three)
 """
 
+HOST = """
+from tam_plugin.errors import ConfigError
+from tam_plugin.patches.hosts import register_host
+from tam_plugin.patches.hosts.llava_next import LlavaNext
+
+
+class Mine(LlavaNext):
+    name = "mine"
+
+    def owns(self, config):
+        return config.get("model_type") == "mine"
+
+    def tensor_layout(self, config, names, where):
+        raise ConfigError("this one is mine")
+
+
+register_host(Mine())
+"""
+
 
 @pytest.fixture
 def plan(tmp_path: Path, sample_clip: Path):
     """Runs ``tam plan`` beside an add-on whose module holds a text."""
+    return lambda module, *argv: run(tmp_path, module, "plan", str(sample_clip), "--query", "What is it?", *argv)
 
-    def run(module: str, *argv: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "my_addon.py").write_text(module)
-        info = tmp_path / "my_addon-1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_addon\nVersion: 1\n")
-        (info / "entry_points.txt").write_text("[tam_plugin.addons]\nmine = my_addon\n")
-        command = [
-            sys.executable,
-            "-m",
-            "tam_plugin.cli.main",
-            "plan",
-            str(sample_clip),
-            "--query",
-            "What is it?",
-            *argv,
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    return run
+def run(folder: Path, module: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """``tam`` with an add-on whose module holds a text."""
+    (folder / "my_addon.py").write_text(module)
+    info = folder / "my_addon-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_addon\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[tam_plugin.addons]\nmine = my_addon\n")
+    command = [sys.executable, "-m", "tam_plugin.cli.main", *argv]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_its_names_are_found(plan):
@@ -84,3 +95,18 @@ def test_one_that_does_not_import_is_named(plan):
 
 def test_nobody_else_pays_for_it(plan):
     assert plan("1 / 0").returncode == 0
+
+
+def test_a_derived_host_takes_its_own_checkpoints(tmp_path):
+    """Also those that a host of this project would take if it were asked alone."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "mine", "mm_vision_tower": "somewhere"}))
+    ran = run(tmp_path, HOST, "flops", "--model", str(model))
+    assert (ran.returncode, ran.stderr.strip()) == (2, "tam flops: this one is mine")
+
+
+def test_doctor_looks_at_the_rest_beside_a_broken_one(tmp_path):
+    ran = run(tmp_path, "1 / 0", "doctor", "--for", "serve", "--json")
+    assert "the add-on 'mine' (my_addon) cannot be imported" in ran.stderr
+    assert "serve" in json.loads(ran.stdout)["jobs"]

@@ -27,6 +27,7 @@ from tam_plugin.eval.lmms.settings import Settings
         ({"pretrained": "x", "max_frames": 2.5}, "max_frames = 2.5: expected a whole number >= 1"),
         ({"pretrained": "x", "dtype": "int8"}, "dtype = 'int8': expected one of auto, float32"),
         ({"pretrained": "x", "time_instruction": "yes"}, "time_instruction = 'yes': expected true or false"),
+        ({"pretrained": "x", "sampler": "nobody"}, "sampler 'nobody': expected one of uniform, keyframe"),
         ({"pretrained": "x", "image_fps": "fast"}, "image_fps = 'fast': expected a number above 0"),
         ({"pretrained": "x", "policy": "fixed:64"}, "policy 'fixed:64': expected fixed:FRAMES:STRIDE"),
         ({"pretrained": "x", "policy": "fixed:0:2"}, "policy 'fixed:0:2': expected fixed:FRAMES:STRIDE"),

@@ -27,6 +27,7 @@ def fuzz(name: str, keep: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_videos(tmp_path: Path) -> None:
     said = fuzz("video", tmp_path, "--cases", "6", "--readers", "pyav")
     assert "video: 6 cases of seed 0, 0 of them could not be made" in said

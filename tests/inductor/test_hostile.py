@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -106,6 +107,7 @@ HUGGING_FACE = [
 ]
 
 
+@pytest.mark.slow
 def test_each_is_refused(tmp_path, sample_clip):
     cases, wanted = [], []
     for make, spoils in ((compact, COMPACT), (hugging_face, HUGGING_FACE)):

@@ -233,6 +233,7 @@ def make_bert(base: Path) -> Path:
     return base
 
 
+@pytest.mark.slow
 def test_training_from_a_tiny_base_gives_a_loadable_inductor(tmp_path: Path) -> None:
     base, out, queries = tmp_path / "base", tmp_path / "out", tmp_path / "queries.jsonl"
     make_bert(base)

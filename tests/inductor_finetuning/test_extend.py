@@ -105,6 +105,7 @@ def test_probability_is_the_softmax_over_nine(extended: Path) -> None:
     assert found.probabilities == pytest.approx(logits[:8].softmax(0).tolist(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_plans_by_the_rule(extended: Path, sample_clip: Path) -> None:
     query = f"what is {WORDS[8]} in the video"
     command = [sys.executable, "-m", "tam_plugin.cli.main", "plan", str(sample_clip), "--query", query]

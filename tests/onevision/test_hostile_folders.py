@@ -117,6 +117,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 def test_each_is_refused(good, tmp_path, sample_clip):
     cases, wanted = [], []
     for number, (path, value, words) in enumerate(EDITS):
@@ -137,6 +138,7 @@ def test_each_is_refused(good, tmp_path, sample_clip):
     assert not wrong, "\n".join(f"{name}: {code} {err[-500:]}" for name, (code, _, err) in wrong)
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_names_can_be_given_instead(good, tmp_path, sample_clip):
     folder = tmp_path / "model"
     shutil.copytree(good, folder)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tam_plugin.budget.layout import NEWLINE_POSITIONS
 from tam_plugin.patches.onevision import VideoTurn, build_inputs
 from tam_plugin.vision import moe_layers
 
@@ -78,6 +79,7 @@ def test_checkpointing_changes_no_gradient(batch, use_reentrant, frozen_embeddin
     assert all(plain[n].abs().sum() > 0 for n in plain if ".gate." in n or "experts.fc" in n)
 
 
+@pytest.mark.slow
 def test_torch_compile_changes_no_gradient(batch):
     from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -100,6 +102,16 @@ def test_unselected_projectors_get_zero_gradients_and_selected_ones_do_not(batch
         s: found[f"model.multi_modal_projector.stride_{s}.linear_1.weight"].abs().sum().item() for s in range(1, 5)
     }
     assert sizes[1] > 0 and sizes[3] > 0 and sizes[2] == sizes[4] == 0
+
+
+@pytest.mark.parametrize("position", NEWLINE_POSITIONS)
+def test_the_newline_has_a_gradient_wherever_it_stands(batch, dense_and_tokenizer, frames, position):
+    """Data parallelism waits for it also where the checkpoint has no newline tokens."""
+    model, _ = batch
+    model.config.newline_position = position
+    turn = VideoTurn(question="Fine?", frames=frames(2, 1), pool_stride=1, answer="yes")
+    found = gradients(model, build_inputs([turn], dense_and_tokenizer[1], model.config))["model.image_newline"]
+    assert bool(found.abs().sum()) == (position != "no_token")
 
 
 def test_bf16_autocast_trains(batch):

@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tam_plugin import Inductor, plan
-from tam_plugin.budget import TokenLayout
+from tam_plugin.budget import TokenLayout, read_policy, register_reducer
+from tam_plugin.budget.reducers import unregister_reducer
+from tam_plugin.errors import ConfigError
+from tam_plugin.plans.check import check_plans
 from tam_plugin.plans.keys import sample_key
 from tam_plugin.plans.table import GIVEN, PROBED, UNKNOWN, UNREADABLE, Plans
 from tests.plans.data import LAYOUT, mixed_rows, plan_data, row, table, write
@@ -67,6 +70,41 @@ def test_unknown_durations_are_decided_later_without_an_inductor(planned, rows):
             found = plans.distribution(key(r), duration_s)
             assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
     assert len(unknown) > 10
+
+
+def test_plans_for_another_layout_are_refused_whatever_the_policy(planned, tmp_path):
+    """A fixed policy's mapping says nothing of the model, and no mapping says anything of a token reducer."""
+
+    class Half:
+        def shape(self, num_frames, tokens_per_frame):
+            return num_frames // 2, tokens_per_frame
+
+    def check(plans, policy):
+        check_plans(plans, policy=policy, inductor=None, data_files=[], command="tam plan-data")
+
+    fixed = read_policy("fixed:9:2")
+    layout = TokenLayout(newline_position="grid", context_tokens=4_000)
+    assert (
+        plan_data(
+            planned / "stage2.yaml",
+            tmp_path,
+            "--policy",
+            "fixed:9:2",
+            layout=("--newline-position", "grid", "--model-max-length", "4000"),
+        )
+        == 0
+    )
+    check(Plans(tmp_path), fixed.adapted(layout))
+    with pytest.raises(ConfigError, match=r"layout\.newline_position is 'frame', was 'grid'"):
+        check(Plans(tmp_path), fixed.adapted(layout.replace(newline_position="frame")))
+    with pytest.raises(ConfigError, match=r"layout\.max_context_tokens is 5000, was 4000"):
+        check(Plans(tmp_path), fixed.adapted(layout.replace(context_tokens=5_000)))
+    register_reducer("half", Half())
+    try:
+        with pytest.raises(ConfigError, match=r"layout\.reducer is 'half', was None"):
+            check(Plans(tmp_path), fixed.adapted(layout.replace(reducer="half")))
+    finally:
+        unregister_reducer("half")
 
 
 def test_report_adds_up(planned, rows, capsys):

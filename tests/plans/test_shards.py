@@ -18,6 +18,7 @@ def contents(folder) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("total", [2, 3, 9])
 def test_shards_join_to_the_bytes_of_one_run(data, tmp_path, total):
     """Nine shards of five chunks leave some with nothing to do."""

@@ -33,6 +33,7 @@ def test_every_patch_of_every_frame_takes_two_experts() -> None:
     assert figures.share_of_each(counts).sum(1) == pytest.approx([1.0] * 3)
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_of_what_a_run_left(tmp_path) -> None:
     with pytest.raises(InputError, match="holds no losses"):
         figures.draw_losses(tmp_path, tmp_path / "losses.png")

@@ -38,17 +38,20 @@ def test_it_is_small_and_knows_its_world(shipped) -> None:
     assert shipped.model.config.tam_config.policy["groups"]["resolution"]["strides"] == [1]
 
 
+@pytest.mark.slow
 def test_it_answers_most_questions_of_every_type(rows) -> None:
     accuracy = by_task_type(rows)
     assert np.mean(list(accuracy.values())) >= 0.75, accuracy
     assert set(accuracy) == set(range(1, 9)) and min(accuracy.values()) >= 0.5, accuracy
 
 
+@pytest.mark.slow
 def test_words_alone_tell_nothing(shipped) -> None:
     found = measure(shipped.model, CLIPS, blind=True)
     assert np.mean(list(by_task_type(found).values())) <= 0.3
 
 
+@pytest.mark.slow
 def test_the_experts_that_the_router_wants_least_cost_accuracy(shipped, rows) -> None:
     arm = next(arm for arm in SWITCHED if arm.name == "lowest experts")  # the other controls: docs/evidence.md
     other = measure(switched(shipped.model, arm, 0).eval(), CLIPS)
@@ -56,6 +59,7 @@ def test_the_experts_that_the_router_wants_least_cost_accuracy(shipped, rows) ->
     assert lost > 0.02, lost
 
 
+@pytest.mark.slow
 def test_ask_answers_about_the_clips_that_ship(capsys) -> None:
     clips = sorted(Path(DEMO_FOLDER).glob("clip*.mp4"))
     assert len(clips) >= 3

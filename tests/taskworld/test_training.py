@@ -37,6 +37,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["pictures", "picture questions", "statements", "video statements", "review", "questions"]
 )
@@ -112,6 +113,7 @@ def test_a_turn_reads_as_the_assistant_writes_it() -> None:
     assert expected["input_ids"][0].tolist() == ids and expected["labels"][0].tolist() == labels
 
 
+@pytest.mark.slow
 def test_upcycled_arms_start_where_stage_2_ended() -> None:
     dense = model().eval()
     for arm in TRAINED:

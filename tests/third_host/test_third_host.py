@@ -43,6 +43,7 @@ def tensors(folder):
     return {name: t for file in sorted(folder.glob("*.safetensors")) for name, t in load_file(file).items()}
 
 
+@pytest.mark.slow
 def test_doctor_lists_it(glance, capsys):
     hosts = printed(capsys, "doctor", "--for", "evaluate", codes=(0, 1))["hosts"]
     assert list(hosts) == ["llava", "onevision", "glance"]
