@@ -111,7 +111,7 @@ class TokenLayout:
             num_frames: frames, or an array ``[N]`` of them, of 64 bits where large.
             stride: pooling stride, or an array ``[N]``.
         """
-        if not isinstance(num_frames, numbers.Integral):
+        if not isinstance(num_frames, (int, numbers.Integral)):
             import numpy as np
 
             num_frames, stride = np.asarray(num_frames, np.int64), np.asarray(stride, np.int64)
