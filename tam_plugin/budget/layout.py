@@ -111,28 +111,31 @@ class TokenLayout:
             num_frames: frames, or an array ``[N]`` of them, of 64 bits where large.
             stride: pooling stride, or an array ``[N]``.
         """
-        if not isinstance(num_frames, numbers.Integral):
+        if not isinstance(num_frames, (int, numbers.Integral)):
             import numpy as np
 
             num_frames, stride = np.asarray(num_frames, np.int64), np.asarray(stride, np.int64)
+            if self.reducer is not None:  # it is asked about numbers
+                return np.vectorize(self.count, otypes=[np.int64])(num_frames, stride)
+            rows = self.side(stride)
+            return self._with_newlines(num_frames, rows * rows, rows)
         rows = self.side(stride)
         frames, per_frame = num_frames, rows * rows
         if self.reducer is not None:
-            frames, per_frame = reducer_named(self.reducer).shape(num_frames, per_frame)
+            frames, per_frame = reducer_named(self.reducer).shape(int(num_frames), int(per_frame))
             rows = self._rows(per_frame)
+        return self._with_newlines(frames, per_frame, rows)
+
+    def _with_newlines(self, frames: Any, per_frame: Any, rows: Any) -> Any:
         if self.newline_position == "grid":
             return frames * (per_frame + rows)
         if self.newline_position == "frame":
             return frames * (per_frame + 1)
         return frames * per_frame + (self.newline_position == "one_token")
 
-    def _rows(self, per_frame: Any) -> Any:
+    def _rows(self, per_frame: int) -> int:
         """Rows of a frame of which a token reducer leaves so many tokens."""
-        if not isinstance(per_frame, numbers.Integral):
-            import numpy as np
-
-            return np.vectorize(self._rows, otypes=[np.int64])(per_frame)
-        rows = math.isqrt(int(per_frame))
+        rows = math.isqrt(per_frame)
         if self.newline_position == "grid" and rows * rows != per_frame:
             raise InputError(
                 f"token reducer {self.reducer!r} leaves {per_frame} tokens per frame: newline position grid, which "

@@ -18,8 +18,8 @@ class Policy(Protocol):
 
     Attributes:
         layout: the token layout that its budgets are counted in.
-        reads_question: whether :meth:`budget` needs what the Inductor says; without it no Inductor is loaded, and
-            ``distribution`` may be None.
+        reads_question: whether :meth:`budget` needs what the Inductor says. Without it ``distribution`` may be None,
+            and a question that is there only labels the budget.
         visual_tokens: tokens that it leaves to a video, at most; None if it sets no limit.
     """
 

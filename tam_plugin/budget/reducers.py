@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tam_plugin import addons
 from tam_plugin.errors import ConfigError
@@ -17,13 +17,13 @@ class TokenReducer(Protocol):
     It is named by ``ProjectorConfig.reducer``; both hosts call it in :func:`tam_plugin.vision.tokens.frames_to_tokens`.
     """
 
-    def shape(self, num_frames: Any, tokens_per_frame: Any) -> tuple[Any, Any]:
-        """What is left of ``[T, P, D]``: T' and P', of which neither falls where T or P grows.
+    def shape(self, num_frames: int, tokens_per_frame: int) -> tuple[int, int]:
+        """What is left of ``[T, P, D]``: T' and P'.
 
         Args:
-            num_frames: T, a number or an array ``[N]``; 0 leaves 0.
-            tokens_per_frame: P, likewise. With newline position ``grid`` P' must be a square number, since each row
-                of a frame ends with a newline token.
+            num_frames: T; 0 leaves 0, and more frames never leave fewer tokens.
+            tokens_per_frame: P. With newline position ``grid`` P' must be a square number, since each row of a frame
+                ends with a newline token.
         """
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -14,11 +14,12 @@ from tam_plugin.config import InstructionConfig
 from tam_plugin.deciding import instruction_lines
 from tam_plugin.patches.llava_next.data.marks import with_own_mark_first
 from tam_plugin.plans.keys import first_human_turn
+from tam_plugin.plans.request import IMAGE_FPS
 
 if TYPE_CHECKING:
     from tam_plugin.video import SampledVideo
 
-FRAME_FOLDER_FPS = 2.0
+FRAME_FOLDER_FPS = IMAGE_FPS
 """Frames per second that the host takes a folder of frames for."""
 FRAME_FOLDER_MARK = "shareVideoGPTV"
 """The host reads a path with this in it as a folder of frames, by itself; such samples hide it from the host."""
