@@ -104,8 +104,8 @@ class RequestDecider:
         question = question_of(request.context, request.doc)
         if question is None and self.policy.reads_question:
             raise InputError(
-                f"task {request.task}, row {request.doc_id}: its text {request.context[:60]!r} holds no question to "
-                "decide frames by; use policy=fixed:FRAMES:STRIDE for this task"
+                f"task {request.task}, row {request.doc_id}: its text {request.context[:60]!r} contains no question "
+                "to decide the frames by; use policy=fixed:FRAMES:STRIDE for this task"
             )
         with open_video(path, image_fps=self._sampling.image_fps) as opened:
             decision = self._decider.decide(

@@ -32,7 +32,7 @@ def test_counts_of_a_request(checkpoint, videos, instances, tmp_path):
         model.generate_until(instances(rows, num_beams=beams))
         found[name] = {record["doc_id"]: record for record in read_log(routing)}
         logged[name] = {r["doc_id"]: r for r in read_log(log) if r["error"] is None}
-    side = 7 if checkpoint[0] == "llava_tam" else model.host_model.config.grid
+    side = 7 if checkpoint[0] == "llava_tam" else model.host_model.config.token_layout.grid
     for name, records in found.items():
         assert records.keys() == logged[name].keys() == {0, 2, 3}
         for row, record in records.items():
