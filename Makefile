@@ -47,8 +47,8 @@ HOST_READY := $(if $(wildcard $(LLAVA_NEXT_HOME)/llava/__init__.py),$(VENV)/.hos
 test: $(VENV)/.test $(HOST_READY)  ## run the tests (make test TRANSFORMERS=4.57.6 VENV=.venv-4.57 for another host version)
 	$(ONE_THREAD) LLAVA_NEXT_HOME=$(LLAVA_NEXT_HOME) $(BIN)/python -m pytest
 
-test-fast: $(VENV)/.test  ## run the quick tests: none marked slow, none of LLaVA-NeXT
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" --ignore=tests/llava
+test-fast: $(VENV)/.test  ## run the quick tests, two at a time: none marked slow, none of LLaVA-NeXT
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" --ignore=tests/llava -n 2
 
 $(VENV)/.host: $(VENV)/.test
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test,llava-host]'

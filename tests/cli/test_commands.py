@@ -171,6 +171,7 @@ def test_a_long_query_is_cut_with_one_notice(capsys, sample_clip, monkeypatch):
     assert values["task"] == TaskType.OCR_CROSS_MODAL.label
 
 
+@pytest.mark.slow
 def test_bench_prints_ratios(capsys):
     argv = ("bench", "tower", "--frames", "1", "--rounds", "1", "--preset", "small")
     values, _ = run_json(capsys, *argv)

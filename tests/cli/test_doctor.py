@@ -90,6 +90,7 @@ def test_every_broken_package_is_named_and_takes_nothing_else_with_it(
     assert report["hub_cache"].endswith(f"which cannot be read: {broken / 'cache'}: Not a directory")
 
 
+@pytest.mark.slow
 def test_a_command_beside_a_broken_package_names_the_cause(broken: Path, sample_clip: Path) -> None:
     for name in ("decord", "torchcodec"):
         shutil.rmtree(broken / name)
@@ -100,6 +101,7 @@ def test_a_command_beside_a_broken_package_names_the_cause(broken: Path, sample_
     assert "operator torchvision::nms does not exist" in ran.stderr and "tam doctor" in ran.stderr
 
 
+@pytest.mark.slow
 def test_a_job_that_was_asked_for_decides_the_exit_code(capsys: pytest.CaptureFixture[str], broken: Path) -> None:
     assert main(["doctor", "--for", "decode"]) == 0
     out = capsys.readouterr().out

@@ -146,6 +146,7 @@ def test_the_newest_results_of_a_task_count(folders):
     assert "several results files hold task choice; 20260202\\_000000\\_results.json, the newest, counts" in text
 
 
+@pytest.mark.slow
 def test_an_earlier_reports_figures_go(folders):
     out = folders / "out"
     assert main(["report", str(folders / "tam"), "--out", str(out), *PRESET]) == 0

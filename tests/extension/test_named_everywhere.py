@@ -86,6 +86,7 @@ def test_expert_and_routing_log(extended: Path, checkpoint: Path, sample_clip: P
         assert used == [[(index - 1) % EXPERTS]] * len(used)
 
 
+@pytest.mark.slow
 def test_report_of_an_evaluation(tmp_path: Path) -> None:
     """One row of the hand-made run was decided by the ninth type; logs of earlier versions named it otherwise."""
     pytest.importorskip("matplotlib", reason="needs matplotlib")

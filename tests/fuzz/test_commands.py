@@ -41,6 +41,7 @@ def test_images(tmp_path: Path) -> None:
     assert "images: 12 cases of seed 0, 0 of them could not be made" in said
 
 
+@pytest.mark.slow
 def test_configurations(tmp_path: Path) -> None:
     said = fuzz("config", tmp_path, "--cases", "14", "--targets", "policy", "Inductor")
     assert "config: 14 cases of seed 0, 0 of them could not be made" in said

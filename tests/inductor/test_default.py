@@ -93,6 +93,7 @@ def test_the_number_of_workers_changes_nothing(inductor: Inductor) -> None:
         assert result.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_length_has_one_shape(inductor: Inductor) -> None:
     """Every shape leaves something in memory, so long runs must meet few of them, and long inputs few at a time."""
     shapes = set()

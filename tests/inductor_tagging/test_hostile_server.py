@@ -198,6 +198,7 @@ def test_a_store_with_absurd_counts_is_used(tmp_path, tam, absurd):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_that_end_a_process_keep_what_is_under_way(tmp_path, start, tam, number):
     write(tmp_path / "in.jsonl", make_rows(400, [""]))

@@ -138,6 +138,7 @@ def test_batches_and_files_change_nothing(planned, rows, tmp_path):
     assert ours["frames"].dtype == np.uint8 and np.all(np.diff(ours["key"].astype(object)) > 0)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_byte(rows, tmp_path):
     import torch
 

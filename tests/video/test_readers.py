@@ -167,6 +167,7 @@ print(held, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in kilobytes on Linux only")
 def test_memory_is_bounded_by_the_frames_asked_for(tmp_path: Path) -> None:
     """60 frames of 1280×720 are 166 MB as RGB: at 64×64 they must never be held at their native size."""

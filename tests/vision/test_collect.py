@@ -185,6 +185,7 @@ def test_bfloat16_autocast_trains_with_float32_losses():
     assert all(torch.isfinite(grad).all() for grad in gradients(model).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_layer_in_one_graph_over_changing_token_counts(dtype):
     torch._dynamo.reset()

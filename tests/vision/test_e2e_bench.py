@@ -22,6 +22,7 @@ def arguments(*argv: str) -> argparse.Namespace:
     return parser.parse_args(["--device", "cpu", "--duration", "1", "--rounds", "1", "--new-tokens", "2", *argv])
 
 
+@pytest.mark.slow
 def test_rows_are_budgets_of_every_task_type_beside_the_baseline():
     result = json.loads(json.dumps(e2e.run(arguments())))
     dense, same, *tam = result["rows"]
@@ -41,6 +42,7 @@ def test_rows_are_budgets_of_every_task_type_beside_the_baseline():
     assert "1 s: dense at 64:2" in text and "toy shapes" in text
 
 
+@pytest.mark.slow
 def test_a_dense_checkpoint_is_its_own_baseline_and_a_tam_checkpoint_has_none(tmp_path):
     from tam_plugin import TamConfig
     from tam_plugin.patches.onevision import upgrade_dense

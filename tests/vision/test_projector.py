@@ -106,6 +106,7 @@ def _ddp_rank(rank: int, store: str, results) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_that_use_different_projectors_stay_in_step_under_ddp(tmp_path):
     """DDP, which refuses unused parameters here, averages the ranks' gradients over both steps."""
     with multiprocessing.get_context("spawn").Manager() as manager:
