@@ -37,7 +37,7 @@ def test_lora_alone_trains_of_the_language_model(left, visual, capsys):
     trains, model = arranged(left, "mm_language_model")
     assert trains == {"lora", *visual}
     assert all(p.requires_grad for name, p in model.named_parameters() if "lora_" in name)
-    assert ("beside LoRA were frozen" in capsys.readouterr().err) == (left == "everything")
+    assert ("other than LoRA's were frozen" in capsys.readouterr().err) == (left == "everything")
 
 
 def test_chosen_parts_of_the_visual_side_win_over_the_freeze():
