@@ -49,6 +49,7 @@ def test_rows_are_equal_where_the_papers_are_and_nowhere_else(rows):
         ] * (len(group) - 1)
 
 
+@pytest.mark.slow
 def test_tokens_and_operations_follow_the_settings(rows):
     for row in rows.values():
         assert row["num_frames"] == 64 if row["settings"]["policy"] == "fixed:64:2" else row["num_frames"] < 64

@@ -220,6 +220,7 @@ def test_accuracy_on_hand_labelled_queries(inductor: Inductor) -> None:
     assert figures["ece"] <= 0.06
 
 
+@pytest.mark.slow
 def test_accuracy_in_eleven_languages(inductor: Inductor) -> None:
     rows = [row for path in sorted(TEST_FOLDER.glob("??.jsonl")) for row in read_queries(path)]
     asked = [row for row in rows if row.language in LANGUAGES]

@@ -32,6 +32,7 @@ def test_shards_join_to_the_bytes_of_one_run(data, tmp_path, total):
     assert plan_data(data, out, "--shard", f"1/{total}") == 0  # all is done
 
 
+@pytest.mark.slow
 def test_missing_shards_are_named(data, tmp_path, capsys):
     out = tmp_path / "out"
     for number in (1, 4):

@@ -141,6 +141,7 @@ np.save(sys.argv[2], SigLipImageProcessor().preprocess(frames, return_tensors="p
 """
 
 
+@pytest.mark.slow
 def test_equals_the_hosts_processor(tmp_path: Path) -> None:
     home = Path(os.environ.get("LLAVA_NEXT_HOME", "~/.cache/tam_plugin/LLaVA-NeXT")).expanduser()
     if not (home / "llava").is_dir():
