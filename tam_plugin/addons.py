@@ -15,10 +15,25 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections.abc import Mapping
+from typing import TypeVar
 
 from tam_plugin.errors import ConfigError, TamError, reason_of
 
 GROUP = "tam_plugin.addons"
+
+T = TypeVar("T")
+
+
+def find(registered: Mapping[str, T], name: str) -> T | None:
+    """What is registered under a name, by the plugin or an add-on; None if nothing is.
+
+    Raises:
+        ConfigError: an add-on cannot be imported.
+    """
+    if name not in registered:
+        load()
+    return registered.get(name)
 
 
 @functools.cache

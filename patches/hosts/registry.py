@@ -34,11 +34,10 @@ def host_named(name: str) -> Host:
     Raises:
         InputError: there is none.
     """
-    if name not in ROWS:
-        addons.load()
-    if name not in ROWS:
+    host = addons.find(ROWS, name)
+    if host is None:
         raise InputError(f"host {name!r}: expected one of {', '.join(ROWS)}")
-    return ROWS[name]
+    return host
 
 
 def find_host(config: Mapping[str, Any]) -> Host | None:

@@ -61,11 +61,10 @@ def read_policy(policy: str | Mapping[str, Any] | None) -> Policy:
         kind = policy.get("kind")
         if kind is None:
             return BudgetPolicy.from_dict(dict(policy))
-        if isinstance(kind, str) and kind not in _KINDS:
-            addons.load()
-        if not isinstance(kind, str) or kind not in _KINDS:
+        kinds = addons.find(_KINDS, kind) if isinstance(kind, str) else None
+        if kinds is None:
             raise ConfigError(f"policy: kind = {short(kind)}: expected one of {', '.join(_KINDS)}, or no kind")
-        return _made(_KINDS[kind].from_dict, dict(policy), f"policy {short(dict(policy))}")
+        return _made(kinds.from_dict, dict(policy), f"policy {short(dict(policy))}")
     kind, colon, text = (policy or "").partition(":")
     if colon and kind not in _KINDS and kind.isidentifier() and not os.path.exists(str(policy)):
         addons.load()

@@ -54,9 +54,8 @@ def reducer_named(name: str) -> TokenReducer:
     Raises:
         ConfigError: there is none; the message lists those that are.
     """
-    if name not in _REDUCERS:
-        addons.load()
-    if name not in _REDUCERS:
+    reducer = addons.find(_REDUCERS, name)
+    if reducer is None:
         known = f"expected one of {', '.join(sorted(_REDUCERS))}" if _REDUCERS else "none is registered"
         raise ConfigError(f"ProjectorConfig.reducer = {name!r}: {known}")
-    return _REDUCERS[name]
+    return reducer

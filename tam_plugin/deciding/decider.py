@@ -130,9 +130,8 @@ class Decider:
             ConfigError: the model cannot follow it, or not one frame fits.
         """
         layout, key = self.layout, (text_tokens, output_tokens)
-        if (
-            layout is None
-        ):  # its own: what any policy is held to, such as the video's frames, it is held to all the same
+        if layout is None:
+            # Adapted to its own layout, since that also holds a policy to the frames of the video.
             layout, key = self.policy.layout, (0, 0)
         if key not in self._adapted:
             if len(self._adapted) >= MOST_ADAPTED:

@@ -143,9 +143,7 @@ def sampler_named(name: str) -> Sampler:
     Raises:
         InputError: there is none; the message lists the names.
     """
-    if isinstance(name, str) and name not in _SAMPLERS:
-        addons.load()
-    sampler = _SAMPLERS.get(name) if isinstance(name, str) else None
+    sampler = addons.find(_SAMPLERS, name) if isinstance(name, str) else None
     if sampler is None:
         raise InputError(f"sampler {name!r}: expected one of {', '.join(_SAMPLERS)}")
     return sampler

@@ -119,10 +119,10 @@ class TamDataset(Dataset):
         key = key_of_row(record).key if self.planner.plans is not None else None
         with open_video(path, image_fps=_SAMPLING.image_fps) as opened:
             budget = self.planner.budget(index, sample_id, question, lambda: opened.info, key)
-            item, budget, video = self._build(index, record, opened, budget)
+            item, budget, video = self._build(index, record, question, opened, budget)
             if self._tokens(item, budget) > self.planner.max_tokens:
                 fitted = self.planner.fitted(budget, *self._text_tokens(item, video))
-                item, budget, _ = self._build(index, record, opened, fitted)
+                item, budget, _ = self._build(index, record, question, opened, fitted)
             if self._tokens(item, budget) > self.planner.max_tokens:
                 raise InputError(
                     f"{self._tokens(item, budget)} tokens with {budget.num_frames} frames: expected at most "
@@ -150,9 +150,9 @@ class TamDataset(Dataset):
         return dataclasses.replace(self.instruction, time=time)
 
     def _build(
-        self, index: int, record: dict[str, Any], opened: Video, budget: VisualBudget
+        self, index: int, record: dict[str, Any], question: str, opened: Video, budget: VisualBudget
     ) -> tuple[dict[str, Any], VisualBudget, SampledVideo]:
-        video = take(opened, budget.num_frames, _SAMPLING, query=first_question(record))
+        video = take(opened, budget.num_frames, _SAMPLING, query=question)
         if video.damaged_frames:
             self.bad_samples.damaged(index, opened.path, video.damaged_frames)
         budget = self.planner.layout.changed(budget, num_frames=len(video))
